@@ -12,6 +12,32 @@
 #     name: python3
 # ---
 
+# %% [markdown]
+"""
+# 03 · Layers: numbers that will be learnt
+
+| | |
+|---|---|
+| **You have** | tensors (module 01) and the bends between layers (module 02) |
+| **You will build** | `linear` and `dropout`, the starting values of weights, and `Module`: the class that finds every weight of a model, names it, saves it and loads it |
+| **You will be able to** | build a network of any shape, say how many numbers it has and where they sit, and choose starting values under which a signal survives thirty layers |
+
+Needs modules 01 and 02. Exports `core/layers.py`. Medium; about three hours.
+
+```
+   model                          what Module finds               named
+   +--------------------------+
+   | 0  Linear  weight, bias  |   weight (784, 512)               0.weight
+   | 1  ReLU                  |   bias   (512,)                   0.bias
+   | 2  Dropout               |
+   | 3  Linear  weight, bias  |   weight (512, 10)                3.weight
+   +--------------------------+   bias   (10,)                    3.bias
+```
+
+A layer is a function that owns numbers. The function is quickly written. Owning takes more thought: who is asked for
+the numbers when they are to be trained, saved or counted, and what do they start from?
+"""
+
 # %%
 #| default_exp core.layers
 
@@ -34,8 +60,227 @@ import numpy as np
 
 from tinytorch.core.tensor import Tensor, astype, flatten, floating, generator, result
 
+# %%
+import time
+
+import matplotlib.pyplot as plt
+
+from tinytorch.core.activations import ReLU, Tanh, relu
+from tinytorch.core.tensor import manual_seed, ones, rand, randn
+
+np.set_printoptions(precision=4, suppress=True)
+
+# %% [markdown]
+"""
+## The linear layer
+
+Every output is a weighted sum of all inputs, plus an offset. Two examples with three features each, two outputs:
+
+```
+      x (2, 3)           W (3, 2)       b (2,)          x @ W + b
+
+   [ 1  0  2 ]          [ 1   0 ]                     [ 1+0+2   0+0-2 ]          [ 13  -1 ]
+   [ 0  1  1 ]    @     [ 3   5 ]   +  [10  1]    =   [ 0+3+1   0+5-1 ]  + b  =  [ 14   5 ]
+                        [ 1  -1 ]
+```
+
+Each column of W belongs to one output. Our weights have the shape `(in, out)`, so that the formula reads from left to
+right; PyTorch stores the transpose.
+
+With module 01 this is already a line of code, `x @ weight + bias`: two operations, and between them an array that
+nobody asked for. As *one* operation the bias is added into the product in place, and module 05 writes one rule for it.
+And inputs with more axes, such as `(batch, time, features)`, are flattened into one tall matrix: one large product is
+what the machine is best at.
+
+**Write the heart of `linear`.** The arguments are checked and have one dtype. Make `rows`, a matrix with `fan_in`
+columns (x itself if it has two axes); multiply; add the bias in place if there is one; give `out` its leading axes
+back.
+
+`linear(Tensor([[1.0, 0.0, 2.0]]), weight, bias)` with the numbers above is `Tensor([[13., -1.]])`; an x of shape
+`(8, 5, 3)` gives `(8, 5, 2)`.
+
+<details><summary>Hint 1</summary>
+
+`x.data.reshape(-1, fan_in)` lines up all rows, whatever the axes before them.
+</details>
+<details><summary>Hint 2</summary>
+
+`out = rows @ weight.data`, and `out += bias.data` adds the same offset to every row.
+</details>
+<details><summary>Hint 3</summary>
+
+The way back is `out.reshape(*x.shape[:-1], fan_out)`. For a vector x of shape `(3,)` that is `(2,)`: right as well.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-linear", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
+def _one_dtype(a, b):
+    """Two tensors in the wider of their dtypes."""
+    if a.dtype == b.dtype:
+        return a, b
+    dtype = np.result_type(a.dtype, b.dtype)
+    return astype(a, dtype), astype(b, dtype)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight + bias, as one operation.
+
+    x       (..., in)      any leading shape; many axes are flattened into one large matrix product
+    weight  (in, out)
+    bias    (out,) or None
+    returns (..., out)
+
+    Raises ValueError where the shapes do not fit.
+    """
+    x, weight = floating(x), floating(weight)
+    if weight.ndim != 2:
+        raise ValueError(f"linear needs a weight (in, out), got shape {weight.shape}")
+    fan_in, fan_out = weight.shape
+    if x.ndim == 0 or x.shape[-1] != fan_in:
+        raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {x.shape}")
+    x, weight = _one_dtype(x, weight)
+    if bias is not None:
+        bias = floating(bias)
+        if bias.shape != (fan_out,):
+            raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
+        x, bias = _one_dtype(x, bias)
+    ### BEGIN SOLUTION
+    rows = x.data if x.ndim == 2 else x.data.reshape(-1, fan_in)
+    out = rows @ weight.data
+    if bias is not None:
+        out += bias.data
+    if x.ndim != 2:
+        out = out.reshape(*x.shape[:-1], fan_out)
+    ### END SOLUTION
+    return result(out, "linear", x, weight) if bias is None else result(out, "linear", x, weight, bias)
+
 
 # %%
+x = Tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])
+weight = Tensor([[1.0, 0.0], [3.0, 5.0], [1.0, -1.0]])
+bias = Tensor([10.0, 1.0])
+print(linear(x, weight, bias))
+print(linear(randn(8, 5, 3), weight, bias).shape)
+
+# %% [markdown]
+"""
+What goes wrong in practice: the sizes do not fit. The message says which layer, what it needs and what came:
+"""
+
+# %%
+try:
+    linear(randn(32, 28, 28), weight, bias)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+"""
+## What should the weights start from?
+
+Zero? Then the output is zero for every input. All equal to 0.5? Then all hidden units compute the same. Worse: they
+stay the same. Here is the slope of a loss for each weight of the first layer, by moving that weight a little:
+"""
+
+
+# %%
+def slopes(first, second, x, wanted, step=1e-3):
+    """How fast the squared error grows with each weight of the first layer."""
+
+    def error(weights):
+        return (((relu(x @ weights) @ second) - wanted) ** 2).sum().item()
+
+    found = np.zeros(first.shape)
+    for place in np.ndindex(*first.shape):
+        up, down = first.copy(), first.copy()
+        up[place] += step
+        down[place] -= step
+        found[place] = (error(Tensor(up, dtype="float64")) - error(Tensor(down, dtype="float64"))) / (2 * step)
+    return found
+
+
+x = rand(5, 3, dtype=np.float64, rng=0)
+wanted = rand(5, 1, dtype=np.float64, rng=1)
+print("all weights 0.5:\n", slopes(np.full((3, 4), 0.5), np.full((4, 1), 0.5), x, wanted))
+rng = np.random.default_rng(2)
+print("random weights:\n", slopes(rng.uniform(0, 1, (3, 4)), rng.uniform(0, 1, (4, 1)), x, wanted))
+
+# %% [markdown]
+"""
+Four equal columns: four units take four equal steps, for ever. A layer of 500 such units is one unit. So weights must
+differ, and the cheapest way to differ is to be random.
+
+### How random?
+
+Follow the size of a signal, its mean square, through one layer without a bend. `out = sum of x_i w_i` over `fan_in`
+inputs. If the weights have mean 0, variance v, and know nothing of x, products do not pull in one direction, so only
+their squares add up:
+
+```
+   mean(out^2)  =  fan_in * v * mean(x^2)           a relu then halves it (it drops the negative half)
+```
+
+So with `v = 1 / fan_in` a linear layer keeps the size of the signal; before a relu it must be `v = 2 / fan_in`. In
+general `v = gain^2 / fan_in`, and the gain of a relu is the square root of 2. That is Kaiming He's rule. For numbers
+drawn evenly from -b to b the variance is `b^2 / 3`, hence `b = gain * sqrt(3 / fan_in)`.
+
+Does a factor matter? It is multiplied once per layer. Thirty layers of 256 units, each time with other weights:
+"""
+
+
+# %%
+def sizes(scale, depth=30, width=256):
+    """The root mean square of a signal after each of `depth` layers with weights of standard deviation `scale`."""
+    rng = np.random.default_rng(0)
+    signal = randn(64, width, rng=rng)
+    found = []
+    for _ in range(depth):
+        signal = relu(signal @ Tensor(rng.normal(0, scale, (width, width))))
+        found.append(float(np.sqrt((signal.data**2).mean())))
+    return found
+
+
+right = np.sqrt(2 / 256)
+print("standard deviation                 after layer 1         10         20         30")
+for name, scale in [("half of sqrt(2 / fan_in)", right / 2), ("sqrt(2 / fan_in)", right), ("twice that", right * 2)]:
+    found = sizes(scale)
+    print(
+        f"{name:30}", "".join(f"{found[i - 1]:15.2e}" if i == 1 else f"{found[i - 1]:11.2e}" for i in (1, 10, 20, 30))
+    )
+    plt.semilogy(found, label=name)
+plt.xlabel("layer")
+plt.ylabel("size of the signal")
+plt.legend()
+plt.show()
+
+# %% [markdown]
+"""
+A factor of two is the difference between a working network and one whose signal grew or shrank by 2 to the power 30.
+
+**Write `kaiming_uniform` and `kaiming_normal`.** `_fans(shape)` gives `(fan_in, fan_out)`; `_uniform(shape, bound,
+rng)` and `_normal(shape, std, rng)` draw the numbers and make a tensor that requires a gradient, which is what makes
+it a parameter.
+
+For `shape = (200, 50)` and gain 1, `kaiming_uniform` draws between -0.1225 and 0.1225 (the square root of 3 / 200), and
+`kaiming_normal` with standard deviation 0.0707.
+
+<details><summary>Hint 1</summary>
+
+Only `fan_in` is needed: `fan_in, _ = _fans(shape)`.
+</details>
+<details><summary>Hint 2</summary>
+
+The bound is `gain * math.sqrt(3 / fan_in)`.
+</details>
+<details><summary>Hint 3</summary>
+
+The standard deviation is the root of the variance: `gain / math.sqrt(fan_in)`.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-kaiming", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _fans(shape):
     """How many numbers each output is summed from, and how many outputs each input goes to.
@@ -95,69 +340,90 @@ def xavier_normal(shape: tuple, gain: float = 1.0, rng=None) -> Tensor:
 
 
 # %%
-#| export
-def _one_dtype(a, b):
-    """Two tensors in the wider of their dtypes."""
-    if a.dtype == b.dtype:
-        return a, b
-    dtype = np.result_type(a.dtype, b.dtype)
-    return astype(a, dtype), astype(b, dtype)
+for draw in (kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal):
+    weights = draw((200, 50), gain=1.0, rng=0)
+    print(f"{draw.__name__:16} from {weights.data.min():.4f} to {weights.data.max():.4f}, std {weights.data.std():.4f}")
 
+# %% [markdown]
+"""
+## What counts as a parameter?
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight + bias, as one operation.
-
-    x       (..., in)      any leading shape; many axes are flattened into one large matrix product
-    weight  (in, out)
-    bias    (out,) or None
-    returns (..., out)
-
-    Raises ValueError where the shapes do not fit.
-    """
-    x, weight = floating(x), floating(weight)
-    if weight.ndim != 2:
-        raise ValueError(f"linear needs a weight (in, out), got shape {weight.shape}")
-    fan_in, fan_out = weight.shape
-    if x.ndim == 0 or x.shape[-1] != fan_in:
-        raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {x.shape}")
-    x, weight = _one_dtype(x, weight)
-    if bias is not None:
-        bias = floating(bias)
-        if bias.shape != (fan_out,):
-            raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
-        x, bias = _one_dtype(x, bias)
-    ### BEGIN SOLUTION
-    rows = x.data if x.ndim == 2 else x.data.reshape(-1, fan_in)
-    out = rows @ weight.data
-    if bias is not None:
-        out += bias.data
-    if x.ndim != 2:
-        out = out.reshape(*x.shape[:-1], fan_out)
-    ### END SOLUTION
-    return result(out, "linear", x, weight) if bias is None else result(out, "linear", x, weight, bias)
+A model is layers in layers in lists. To train it somebody must find every weight, each exactly once. The plain idea is
+recursion: look at every attribute, and go into every layer.
+"""
 
 
 # %%
-#| export
-def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng=None) -> Tensor:
-    """x with each element set to 0 with probability p and the others divided by 1 - p, so that the mean stays.
-
-    Not training, or with p = 0, x itself; with p = 1 all zeros. Raises ValueError unless 0 <= p <= 1.
-    (Srivastava et al. 2014)
-    """
-    x = floating(x)
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout needs a probability 0 <= p <= 1, got {p}")
-    if not training or p == 0:
-        return x
-    ### BEGIN SOLUTION
-    keep = generator(rng).random(x.shape, dtype=np.float32) >= p
-    mask = keep * x.dtype.type(1 / (1 - p) if p < 1 else 0)  # 0 or 1 / (1 - p), in the dtype of x
-    return result(x.data * mask, "dropout", x, mask=mask)
-    ### END SOLUTION
+def naive_parameters(layer):
+    found = []
+    for value in vars(layer).values():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif hasattr(value, "parameters"):
+            found.extend(naive_parameters(value))
+    return found
 
 
-# %%
+class Layer:
+    """The smallest thing with parameters."""
+
+    def __init__(self):
+        self.weight = randn(2, 2, requires_grad=True)
+
+    def parameters(self):
+        return naive_parameters(self)
+
+
+model = Layer()
+model.inner = Layer()
+print("a layer in a layer:", len(model.parameters()))
+model.more = [Layer(), Layer()]
+print("and two in a list:", len(model.parameters()), "- the list was not looked into")
+model.inner.weight = model.weight
+print("one weight shared by two layers:", len(model.parameters()), "- the same tensor, twice")
+
+# %% [markdown]
+"""
+A weight missing from the list is never trained, and nothing tells you: the loss goes down a little slower. A weight
+that is in it twice is trained with twice the step. And a layer that knows its parent (`child.parent = self`) sends the
+recursion round in a circle until Python gives up.
+
+All three have one cure: a list of what is still to be looked at, and a note of what has been seen.
+
+```
+   waiting            seen                 found
+   [model]
+   [0, 1, more]       model
+   [weight, 1, more]  model 0              0.weight
+   ...
+```
+
+**Write `walk(root, deep)`.** It *yields* `(name, thing)` for the root (whose name is empty) and for everything
+reachable, each thing once. `_inside(thing)` lists the pairs `(key, part)` directly inside a layer, list, tuple or
+dict, and nothing for anything else. A part's name is the name of the whole, a dot, and the key; directly under the
+root just the key. With `deep=False` layers other than the root are yielded but not entered. Attributes must come in
+the order in which they were set.
+
+For a model with `self.layers = [Linear(2, 3), ReLU()]` the names are `""`, `"layers"`, `"layers.0"`,
+`"layers.0.in_features"`, ..., `"layers.0.weight"`, `"layers.0.bias"`, `"layers.1"`.
+
+<details><summary>Hint 1</summary>
+
+Take the last of `waiting` with `pop()`. If `id(thing)` is in `seen`, go on with the next; otherwise note it
+(`seen[id(thing)] = thing`) and `yield name, thing`.
+</details>
+<details><summary>Hint 2</summary>
+
+Because `pop` takes from the end, parts must be put there in reverse: `waiting.extend(reversed(parts))`.
+</details>
+<details><summary>Hint 3</summary>
+
+Enter if `deep or thing is root or not _is_layer(thing)`; the name of a part is `f"{name}.{key}" if name else str(key)`.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-walk", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _is_layer(thing):
     return callable(getattr(thing, "parameters", None)) and not isinstance(thing, type)
@@ -169,7 +435,7 @@ def _is_parameter(thing):
 
 
 def _inside(thing):
-    """The (name, object) pairs directly inside a container or layer; nothing inside anything else."""
+    """The (key, part) pairs directly inside a container or layer; nothing inside anything else."""
     if isinstance(thing, (list, tuple)):
         return list(enumerate(thing))
     if isinstance(thing, dict):
@@ -183,12 +449,14 @@ def _inside(thing):
 
 
 def walk(root, deep=True):
-    """Everything reachable from `root`, each object once, as (dotted name, object): layers, tensors, containers.
+    """Everything reachable from `root`, each object once, as (dotted name, object); the root's name is empty.
 
-    In the order in which attributes were set. With deep=False layers inside are listed and not entered.
+    Looks into the attributes of layers, and into lists, tuples and dicts, in the order in which things were put there.
+    With deep=False layers inside are listed and not entered.
     """
     seen = {}  # from id to object, which keeps the ids from being given to others
     waiting = [("", root)]
+    ### BEGIN SOLUTION
     while waiting:
         name, thing = waiting.pop()
         if id(thing) in seen:
@@ -196,11 +464,58 @@ def walk(root, deep=True):
         seen[id(thing)] = thing
         yield name, thing
         if deep or thing is root or not _is_layer(thing):
-            inside = [(f"{name}.{key}" if name else str(key), part) for key, part in _inside(thing)]
-            waiting.extend(reversed(inside))
+            parts = [(f"{name}.{key}" if name else str(key), part) for key, part in _inside(thing)]
+            waiting.extend(reversed(parts))
+    ### END SOLUTION
 
 
-# %%
+# %% [markdown]
+"""
+### Module
+
+Everything a model can be asked is now a question about `walk`. What counts as what is written at the top of the
+package file, and in short: a tensor for which somebody asked gradients is a parameter; a NumPy array in a public
+attribute is a *buffer*, which is saved with the model but not trained (running averages, in module 09); anything with a
+method `parameters()` is a layer, so a class of your own is one too, and the activations of module 02 are.
+
+Four methods are blank.
+
+**`named_parameters`**: the pairs of `walk(self)` whose thing `_is_parameter`, as a list.
+
+**`train(mode)`**: some layers behave differently while training, and look at `self.training`. Set it to `mode` in every
+`Module` among `self.modules()` (other people's classes are left alone) and return `self`, so that calls can be chained.
+
+**`state_dict`**: a dictionary from name to a *copy* of the array, for every parameter and every buffer. Why a copy? A
+state that shares memory with the model changes as training goes on, and the "best state so far" is always the last.
+
+**`load_state_dict(state)`**: the way back, and it must never stop halfway: half the weights of one model and half of
+another is worse than an error. `missing`, `unexpected` and the NumPy arrays `arrays` are prepared. Add a line to
+`problems` for every array whose shape differs from its target's, or whose dtype cannot be cast to the target's
+(`np.can_cast(a, b, "same_kind")`); raise ValueError if there are problems; only then copy. `np.copyto(target, array)`
+writes into the array that is there, so everyone who holds the tensor sees the new values. After writing into a tensor's
+array add 1 to its `_version`, by which module 05 notices.
+
+For `model = Linear(2, 1)`: `model.state_dict()` is `{"weight": array of (2, 1), "bias": array of (1,)}`, and
+`model.load_state_dict({"weight": np.zeros((3, 1))})` raises and names `bias` as missing and `weight` as misshapen.
+
+<details><summary>Hint 1</summary>
+
+`named_parameters` and `state_dict` are comprehensions. `named_buffers()` gives `(name, array)`, `named_parameters()`
+gives `(name, tensor)`; a copy of an array is `array.copy()`.
+</details>
+<details><summary>Hint 2</summary>
+
+`train`: `for layer in self.modules(): if isinstance(layer, Module): layer.training = mode`.
+</details>
+<details><summary>Hint 3</summary>
+
+`load_state_dict` has two loops over `arrays.items()` with the `raise` between them: the first only looks, the second
+only writes, `np.copyto(target.data if isinstance(target, Tensor) else target, array, casting="same_kind")`.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-module", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class _Hook:
     """What `register_forward_hook` hands back: `remove()` takes the hook away again."""
@@ -371,7 +686,30 @@ class Module:
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-# %%
+# %% [markdown]
+"""
+## Linear, at last
+
+**Write `Linear.__init__`'s heart**: the weight `(in_features, out_features)` by `kaiming_uniform`, and the bias
+`(out_features,)` by `_uniform`, or None without one. PyTorch draws both between `-1 / sqrt(in_features)` and
+`+1 / sqrt(in_features)`, and results are easier to compare if we do the same. Which gain gives that bound?
+(`gain * sqrt(3 / fan_in) = 1 / sqrt(fan_in)`: the gain is `1 / sqrt(3)`.) Both must come from one generator:
+`rng = generator(rng)` once, because a *seed* passed twice would start the same numbers twice.
+
+`Linear(4, 3)` has a weight of shape `(4, 3)` and a bias of shape `(3,)`, all between -0.5 and 0.5.
+
+<details><summary>Hint 1</summary>
+
+`kaiming_uniform(shape, gain=1 / math.sqrt(3), rng=rng)`
+</details>
+<details><summary>Hint 2</summary>
+
+`_uniform((out_features,), 1 / math.sqrt(in_features), rng)`; and with `bias=False` it is None.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-linear-class", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _positive(who, name, value):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -405,6 +743,145 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+# %% [markdown]
+"""
+A model of your own is a class with `__init__` and `forward`. Nothing is registered, and lists are fine:
+"""
+
+
+# %%
+class Net(Module):
+    def __init__(self, width):
+        self.first = Linear(4, width)
+        self.middle = [Linear(width, width), Tanh(), Linear(width, width)]
+        self.last = Linear(width, 2, bias=False)
+
+    def forward(self, x):
+        x = relu(self.first(x))
+        for layer in self.middle:
+            x = layer(x)
+        return self.last(x)
+
+
+manual_seed(0)
+net = Net(3)
+print(net)
+for name, parameter in net.named_parameters():
+    print(f"{name:18} {parameter.shape}")
+print(net.num_parameters(), "numbers;", "output", net(randn(5, 4)).shape)
+
+# %% [markdown]
+"""
+States go into a file in module 07. They can be kept and put back now; and a state that does not fit is refused as a
+whole, with everything that is wrong:
+"""
+
+# %%
+best = net.state_dict()
+net.last.weight.data = np.zeros((3, 2), np.float32)
+net.load_state_dict(best)
+print("back again:\n", net.last.weight.data)
+
+best["last.weight"] = np.zeros((2, 2), np.float32)
+best["extra"] = best.pop("first.bias")
+try:
+    net.load_state_dict(best)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+"""
+## Dropout: training with holes
+
+Every unit relies on all others, and on exactly those that were there in training. Dropout breaks that habit: in every
+training step each number is set to 0 with probability p, so no unit can count on another.
+
+Say p = 1/2 and a unit sums four inputs of 1. In training about two are left: the sum is 2. When the model is used
+nothing is dropped: the sum is 4. The layer behind has never seen a 4. So the survivors are made larger, by `1 / (1 -
+p)`:
+
+```
+   x             1    1    1    1     sum 4
+   keep          1    0    1    0
+   mask          2    0    2    0     keep / (1 - p)
+   x * mask      2    0    2    0     sum 4, on average
+```
+
+**Write the heart of `dropout`.** Draw one number in [0, 1) for every element with
+`generator(rng).random(x.shape, dtype=np.float32)`; keep where it is at least p. The mask is 0 or `1 / (1 - p)`, in the
+dtype of x, or float32 would not stay float32; for p = 1 the factor would be 1 / 0, and the mask is all 0. Announce
+`"dropout"` and save the mask, for the gradient takes the same way: `mask=mask`.
+
+With p = 0.5, `dropout(ones(4), 0.5, rng=0)` is `Tensor([2., 2., 2., 2.])` or less: each entry is 0 or 2.
+
+<details><summary>Hint 1</summary>
+
+`keep = ... >= p` is an array of True and False. With p = 0.25, three quarters of the numbers are at least 0.25.
+</details>
+<details><summary>Hint 2</summary>
+
+`x.dtype.type(value)` is `value` as a NumPy number of x's dtype, and a boolean array times that is an array of that
+dtype.
+</details>
+<details><summary>Hint 3</summary>
+
+`mask = keep * x.dtype.type(1 / (1 - p) if p < 1 else 0)`, and `result(x.data * mask, "dropout", x, mask=mask)`.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-dropout", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng=None) -> Tensor:
+    """x with each element set to 0 with probability p and the others divided by 1 - p, so that the mean stays.
+
+    Not training, or with p = 0, x itself; with p = 1 all zeros. Raises ValueError unless 0 <= p <= 1.
+    (Srivastava et al. 2014)
+    """
+    x = floating(x)
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout needs a probability 0 <= p <= 1, got {p}")
+    if not training or p == 0:
+        return x
+    ### BEGIN SOLUTION
+    keep = generator(rng).random(x.shape, dtype=np.float32) >= p
+    mask = keep * x.dtype.type(1 / (1 - p) if p < 1 else 0)  # 0 or 1 / (1 - p), in the dtype of x
+    return result(x.data * mask, "dropout", x, mask=mask)
+    ### END SOLUTION
+
+
+# %%
+print(dropout(ones(12), 0.5, rng=0).data)
+print("p      mean of a million ones   share of zeros")
+for p in (0.0, 0.1, 0.5, 0.9, 1.0):
+    dropped = dropout(ones(1000, 1000), p, rng=0).data
+    print(f"{p:.1f} {dropped.mean():22.4f} {(dropped == 0).mean():16.4f}")
+
+# %% [markdown]
+"""
+The mean stays, except at p = 1, where nothing is left to make up for the rest.
+
+## The small layers
+
+**Write `Dropout.forward` and `Sequential.forward`.** The first calls `dropout` with its own `p` and `training`;
+forgetting `training` is a classic: the model is then graded with holes in it, and every run gives another answer. The
+second gives x to the first layer, its result to the second, and so on.
+
+`Sequential(Linear(4, 8), ReLU())(randn(2, 4))` has the shape `(2, 8)`, and no negative number in it.
+
+<details><summary>Hint 1</summary>
+
+`dropout(x, self.p, self.training)`
+</details>
+<details><summary>Hint 2</summary>
+
+`for layer in self.layers: x = layer(x)`, then return x.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "layers-small", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class Dropout(Module):
     """`dropout` with probability p while training, nothing otherwise."""
 
@@ -457,9 +934,12 @@ class Sequential(Module):
 
     def append(self, layer):
         """One more layer at the end. Returns the module."""
+        return self._put(len(self), layer)
+
+    def _put(self, place, layer):
         if not callable(layer) or isinstance(layer, type):
             raise TypeError(f"Sequential needs layers, one by one: Sequential(Linear(4, 8), ReLU()); got {layer!r}")
-        setattr(self, str(len(self)), layer)  # named by number, as in PyTorch: "0.weight"
+        setattr(self, str(place), layer)  # named by number, as in PyTorch: "0.weight"
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -481,4 +961,203 @@ class Sequential(Module):
         return Sequential(*layers[index]) if isinstance(index, slice) else layers[index]
 
     def __setitem__(self, index, layer):
-        setattr(self, str(range(len(self))[index]), layer)
+        """Another layer in the place of number `index`."""
+        self._put(range(len(self))[int(index)], layer)
+
+
+# %%
+manual_seed(0)
+model = Sequential(Flatten(), Linear(784, 512), ReLU(), Dropout(0.2), Linear(512, 10))
+print(model)
+images = rand(2, 28, 28)
+print("training, twice the same images: same output?", np.array_equal(model(images).data, model(images).data))
+model.eval()
+print("eval, twice the same images:     same output?", np.array_equal(model(images).data, model(images).data))
+
+# %% [markdown]
+"""
+A *hook* watches a module from outside: it is called after every forward. Here it prints what flows through a model,
+which is the first thing to do when shapes go wrong. (The activations of module 02 are plain classes without hooks.)
+"""
+
+
+# %%
+def show(layer, inputs, output):
+    print(
+        f"{type(layer).__name__:8} {inputs[0].shape!s:13} -> {output.shape!s:12} size {(output.data**2).mean() ** 0.5:.3f}"
+    )
+
+
+handles = [layer.register_forward_hook(show) for layer in model.children() if isinstance(layer, Module)]
+model(images)
+for handle in handles:
+    handle.remove()
+
+# %% [markdown]
+"""
+## What does it cost?
+
+**Memory.** A parameter is four bytes, but training holds more than the parameter: its gradient, and with Adam two
+running averages. So 16 bytes per number, before a single activation is stored. Where the numbers are is lopsided:
+"""
+
+# %%
+model = Sequential(Linear(784, 512), ReLU(), Linear(512, 256), ReLU(), Linear(256, 10))
+for name, parameter in model.named_parameters():
+    share = parameter.size / model.num_parameters()
+    print(
+        f"{name:10} {parameter.shape!s:12} {parameter.size:8,} numbers {parameter.data.nbytes / 1e6:6.2f} MB {share:7.1%}"
+    )
+total = model.num_parameters()
+print(f"{'together':23} {total:8,} numbers {total * 4 / 1e6:6.2f} MB, in training {total * 16 / 1e6:.1f} MB")
+
+# %% [markdown]
+"""
+**Time.** One example through `Linear(1024, 1024)` needs a million multiplications and a million additions, and it has
+to read four megabytes of weights to do them. For a batch the weights are read once and used for every row. Watch the
+time per example:
+"""
+
+# %%
+layer = Linear(1024, 1024, rng=0)
+print("batch   microseconds per example   billion operations per second")
+for batch in (1, 4, 16, 64, 256):
+    x = randn(batch, 1024, rng=0)
+    layer(x)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        layer(x)
+        times.append(time.perf_counter() - start)
+    seconds = min(times)
+    print(f"{batch:5} {seconds / batch * 1e6:22.1f} {2 * batch * 1024 * 1024 / seconds / 1e9:27.1f}")
+
+# %% [markdown]
+"""
+The same layer, the same arithmetic per example. With one row the processor waits for weights; with many it computes.
+This is why training uses batches, and why answering one question at a time with a large model is expensive.
+
+**One operation or two?** `linear` against `x @ w + b`, and a three-axis input as one tall product against many small
+ones:
+"""
+
+
+# %%
+def fastest(function, repeats=15):
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1e3
+
+
+x, w, b = randn(256, 512, rng=0), randn(512, 512, rng=1), randn(512, rng=2)
+print(
+    f"(256, 512)     linear {fastest(lambda: linear(x, w, b)):.3f} ms, two operations {fastest(lambda: x @ w + b):.3f} ms"
+)
+x, w, b = randn(512, 8, 64, rng=0), randn(64, 64, rng=1), randn(64, rng=2)
+many = fastest(lambda: np.matmul(x.data, w.data) + b.data)
+print(f"(512, 8, 64)   linear {fastest(lambda: linear(x, w, b)):.3f} ms, 512 small products {many:.3f} ms")
+
+# %% [markdown]
+"""
+## All together
+
+The checks of this lesson in one cell.
+"""
+
+# %%
+# linear: the numbers worked out by hand, and the same as two operations of module 01, for any leading axes.
+by_hand = linear([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], [[1.0, 0.0], [3.0, 5.0], [1.0, -1.0]], [10.0, 1.0])
+np.testing.assert_allclose(by_hand.data, [[13.0, -1.0], [14.0, 5.0]])
+w, b = randn(3, 2, rng=0), randn(2, rng=1)
+for lead in [(), (4,), (4, 5), (2, 1, 3)]:
+    x = randn(*lead, 3, rng=2)
+    np.testing.assert_allclose(linear(x, w, b).data, (x @ w + b).data, rtol=1e-5)
+
+# Starting values: bound and variance as derived; float32; trained.
+layer = Linear(100, 400, rng=0)
+assert np.abs(layer.weight.data).max() <= 0.1
+assert abs(layer.weight.data.var() * 100 - 1 / 3) < 0.01
+assert layer.weight.dtype == np.float32
+assert layer.weight.requires_grad
+
+
+# walk: lists and dicts, a shared weight once, a circle without end.
+class Knot(Module):
+    def __init__(self):
+        self.layers = [Linear(2, 2), {"deep": (Linear(2, 2),)}]
+        self.tied = self.layers[0].weight
+        self.me = self
+        self.running = np.zeros(3)
+
+
+knot = Knot()
+names = [name for name, _ in knot.named_parameters()]
+print(names)
+assert names == ["layers.0.weight", "layers.0.bias", "layers.1.deep.0.weight", "layers.1.deep.0.bias"]
+assert list(knot.state_dict()) == [*names, "running"]
+
+# Dropout: zeros and twos in training, nothing in eval.
+drop = Dropout(0.5)
+assert set(np.unique(drop(ones(1000)).data)) == {0.0, 2.0}
+assert drop.eval()(ones(1000)).data.min() == 1.0
+
+# Thirty layers of starting values under which the signal survives.
+manual_seed(0)
+signal = randn(64, 256)
+for _ in range(30):
+    signal = relu(signal @ kaiming_normal((256, 256)))
+print(f"size of the signal after 30 layers: {(signal.data**2).mean() ** 0.5:.2f}")
+
+# %% [markdown]
+"""
+## Questions
+
+**1.** How many parameters has the network 784 - 512 - 256 - 10 with biases? How many bytes in training with Adam?
+
+<details><summary>Answer</summary>
+
+784 * 512 + 512 = 401,920; 512 * 256 + 256 = 131,328; 256 * 10 + 10 = 2,570; together 535,818. At 16 bytes each
+(weight, gradient, two moments): 8.6 MB. Three quarters of it sit in the first layer.
+</details>
+
+**2.** One layer of GPT-3 has matrices of 12288 x 49152 and 49152 x 12288, and four of 12288 x 12288. How many
+parameters is that, how many for all 96 layers, and how much memory does training take at 16 bytes each?
+
+<details><summary>Answer</summary>
+
+2 * 12288 * 49152 + 4 * 12288^2 = 12 * 12288^2 = 1.81 billion per layer, 174 billion for 96: nearly all of the 175
+billion it is known for. 16 bytes each is 2.8 terabytes, more than thirty accelerators of 80 GB hold; so training it
+means splitting it.
+</details>
+
+**3.** You forget `model.eval()` before measuring accuracy, with `Dropout(0.5)` in the model. What do you see?
+
+<details><summary>Answer</summary>
+
+An accuracy that is too low and differs from run to run. Nothing crashes. Half the hidden numbers are missing in each
+pass, as if you had trained a thinner network.
+</details>
+
+**4.** A relu network of 20 layers starts with Linear's default, weights uniform in plus or minus `1 / sqrt(fan_in)`. By
+what factor does the signal shrink, biases left aside?
+
+<details><summary>Answer</summary>
+
+The variance of the weights is 1 / (3 fan_in), so each linear layer multiplies the mean square by 1/3 and each relu by
+1/2: together 1/6 per layer, and the size by `sqrt(1/6)` = 0.41. After 20 layers 0.41^20 = 1.6e-8. For three layers
+nobody minds; for twenty use `kaiming_uniform` with its gain for relu, or normalise between layers (module 09).
+</details>
+
+**5.** Two layers share one weight (tied, as GPT's first and last layer are). The naive list has it twice, and the
+optimizer subtracts `lr * grad` for every entry. What happens?
+
+<details><summary>Answer</summary>
+
+Its gradient is already the sum of both uses, and the step is taken twice: a doubled learning rate for exactly this
+weight. Training diverges at a learning rate that should have been fine.
+</details>
+"""
