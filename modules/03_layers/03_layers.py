@@ -983,9 +983,8 @@ which is the first thing to do when shapes go wrong. (The activations of module 
 
 # %%
 def show(layer, inputs, output):
-    print(
-        f"{type(layer).__name__:8} {inputs[0].shape!s:13} -> {output.shape!s:12} size {(output.data**2).mean() ** 0.5:.3f}"
-    )
+    size = (output.data**2).mean() ** 0.5
+    print(f"{type(layer).__name__:8} {inputs[0].shape!s:13} -> {output.shape!s:12} size {size:.3f}")
 
 
 handles = [layer.register_forward_hook(show) for layer in model.children() if isinstance(layer, Module)]
@@ -1005,9 +1004,8 @@ running averages. So 16 bytes per number, before a single activation is stored. 
 model = Sequential(Linear(784, 512), ReLU(), Linear(512, 256), ReLU(), Linear(256, 10))
 for name, parameter in model.named_parameters():
     share = parameter.size / model.num_parameters()
-    print(
-        f"{name:10} {parameter.shape!s:12} {parameter.size:8,} numbers {parameter.data.nbytes / 1e6:6.2f} MB {share:7.1%}"
-    )
+    megabytes = parameter.data.nbytes / 1e6
+    print(f"{name:10} {parameter.shape!s:12} {parameter.size:8,} numbers {megabytes:6.2f} MB {share:7.1%}")
 total = model.num_parameters()
 print(f"{'together':23} {total:8,} numbers {total * 4 / 1e6:6.2f} MB, in training {total * 16 / 1e6:.1f} MB")
 
@@ -1054,12 +1052,11 @@ def fastest(function, repeats=15):
 
 
 x, w, b = randn(256, 512, rng=0), randn(512, 512, rng=1), randn(512, rng=2)
-print(
-    f"(256, 512)     linear {fastest(lambda: linear(x, w, b)):.3f} ms, two operations {fastest(lambda: x @ w + b):.3f} ms"
-)
+one, two = fastest(lambda: linear(x, w, b)), fastest(lambda: x @ w + b)
+print(f"(256, 512)     linear {one:.3f} ms, two operations {two:.3f} ms")
 x, w, b = randn(512, 8, 64, rng=0), randn(64, 64, rng=1), randn(64, rng=2)
-many = fastest(lambda: np.matmul(x.data, w.data) + b.data)
-print(f"(512, 8, 64)   linear {fastest(lambda: linear(x, w, b)):.3f} ms, 512 small products {many:.3f} ms")
+one, many = fastest(lambda: linear(x, w, b)), fastest(lambda: np.matmul(x.data, w.data) + b.data)
+print(f"(512, 8, 64)   linear {one:.3f} ms, 512 small products {many:.3f} ms")
 
 # %% [markdown]
 """
