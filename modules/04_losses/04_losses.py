@@ -26,11 +26,12 @@ Needs modules 01 to 03. Exports `core/losses.py`. Medium; about three hours.
 
 ```
                         how wrong in each place           one number
-   prediction  [ 2.5 ]         [ 0.25 ]
-               [ 0.0 ]  ---->  [ 0.25 ]   ---- mean ---->   0.1875        smaller is better, 0 is perfect
-   truth       [ 3.0 ]         [ 0.0625 ]                     |
-               [-0.5 ]  ...                                   v
-               [ ... ]                              which way is down? (module 05)
+   prediction   2.5   0.0   2.0   8.0
+   truth        3.0  -0.5   2.0   7.0
+                 |     |     |     |
+                0.25  0.25  0.0   1.0    ---- mean ---->   0.375      smaller is better, 0 is perfect
+                                                             |
+                                                  which way is down? (module 05)
 ```
 
 Training means: change the weights so that one number goes down. So everything you want from a model has to be in that
@@ -105,7 +106,7 @@ print("their mean square:", ((perfect - truth) ** 2).mean())
 
 # %% [markdown]
 """
-A perfect prediction, and the loss says 7.3. Training on it still goes down: the best it can do is to predict the
+A perfect prediction, and the loss is far from 0. Training still makes it smaller: the best it can do is to predict the
 average for everyone. So our losses broadcast nothing; two shapes, or an error. `_elementwise` below checks that, and
 gives both sides one dtype.
 
@@ -365,10 +366,8 @@ the truth is "no" the loss jumps to the cut-off:
 
 # %%
 for value in (5.0, 15.0, 20.0, 90.0):
-    x = Tensor([value])
-    print(
-        f"logit {value:4}: p = {sigmoid(x).item():.8f}, loss for 'no' {binary_cross_entropy(sigmoid(x), [0.0]).item():.4f}"
-    )
+    p = sigmoid(Tensor([value]))
+    print(f"logit {value:4}: p = {p.item():.8f}, loss for 'no' {binary_cross_entropy(p, [0.0]).item():.4f}")
 
 # %% [markdown]
 """
@@ -469,8 +468,8 @@ surprise at the true class. Two rows and three classes by hand:
 ```
 
 The second row is worth remembering. A model that knows nothing gives every class 1/C, and its loss is `log(C)`: 2.303
-for ten digits, 10.8 for the 50,257 tokens of GPT-2. If training starts elsewhere, look for the mistake before you
-wait.
+for ten digits, 10.8 for the 50,257 tokens of GPT-2. An untrained network reads a little more, because its random
+logits are not all equal. If training starts far from there, look for the mistake before you wait.
 """
 
 
