@@ -380,25 +380,27 @@ The right answers are 5.0067, 15, 20 and 90: far out, the surprise is simply x. 
    loss  =  -(t (x - softplus(x)) - (1 - t) softplus(x))  =  softplus(x) - t x
 ```
 
-and there is nothing left that could overflow or round, if softplus is computed as `max(x, 0) + log1p(e^-|x|)`. Its
-slope is as short: `sigmoid(x) - t`, what the model believes minus what is true.
+Its slope is as short: `sigmoid(x) - t`, what the model believes minus what is true. Softplus is `max(x, 0) +
+log1p(e^-|x|)`, as in module 02, and one more thing can round: at x = 20 and t = 1 it is 20 + 2e-9, which float32
+stores as 20, and minus t x that is 0. So take `max(x, 0) - t x` first, which is exact, and add the small part last.
 
-**Write the heart of `binary_cross_entropy_with_logits`.** The array `softplus`, then `softplus - t * x` reduced, then
-the announcement of `op`, saving `softplus=` and `share=`.
+**Write the heart of `binary_cross_entropy_with_logits`.** The two parts of softplus, `corner` and `tail`; then
+`corner - t * x + tail` reduced; then the announcement of `op`, saving `softplus=`, which is the sum of the two parts,
+and `share=`.
 
 For x = [2, -1] and t = [1, 1]: (0.1269 + 1.3133) / 2 = 0.7201.
 
 <details><summary>Hint 1</summary>
 
-`softplus = np.log1p(np.exp(-np.abs(x)))`, then add `np.maximum(x, 0)` in place.
+`corner = np.maximum(x, 0)` and `tail = np.log1p(np.exp(-np.abs(x)))`
 </details>
 <details><summary>Hint 2</summary>
 
-`out, share = _reduced(softplus - t * x, reduction)`
+`out, share = _reduced(corner - t * x + tail, reduction)`
 </details>
 <details><summary>Hint 3</summary>
 
-`return result(out, op, logits, target, softplus=softplus, share=share)`
+`return result(out, op, logits, target, softplus=corner + tail, share=share)`
 </details>
 """
 
@@ -416,16 +418,16 @@ def binary_cross_entropy_with_logits(logits: Tensor, target: Tensor, reduction: 
     _between_0_and_1(op, "targets", target.data)
     x, t = logits.data, target.data
     ### BEGIN SOLUTION
-    softplus = np.log1p(np.exp(-np.abs(x)))
-    softplus += np.maximum(x, 0)
-    out, share = _reduced(softplus - t * x, reduction)
-    return result(out, op, logits, target, softplus=softplus, share=share)
+    corner, tail = np.maximum(x, 0), np.log1p(np.exp(-np.abs(x)))
+    out, share = _reduced(corner - t * x + tail, reduction)  # the small part last: it would drown in the corner
+    return result(out, op, logits, target, softplus=corner + tail, share=share)
     ### END SOLUTION
 
 
 # %%
 print(binary_cross_entropy_with_logits([2.0, -1.0], [1.0, 1.0]))
 print(binary_cross_entropy_with_logits([5.0, 15.0, 20.0, 90.0, 1e4], [0.0] * 5, "none"))
+print(binary_cross_entropy_with_logits([20.0], [1.0]).item())
 
 # %% [markdown]
 """
