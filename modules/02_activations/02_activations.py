@@ -146,7 +146,7 @@ else.)
 </details>
 <details><summary>Hint 3</summary>
 
-`out = np.maximum(x.data, 0)`, and then the `return` as described.
+`out` is `np.maximum(x.data, 0)`; the `return` is described above.
 </details>
 """
 
@@ -199,8 +199,8 @@ and several times slower when signs are random: the processor guesses badly whic
 </details>
 <details><summary>Hint 3</summary>
 
-`np.multiply(x.data, negative_slope, out=out)`, then `np.maximum(x.data, out, out=out)`: the second line reads `out` and
-writes over it.
+First the product of x and the slope into `out` (`np.multiply`, with `out=`), then the larger of x and `out` into `out`
+(`np.maximum`): reading and writing the same array, element by element, is fine.
 </details>
 """
 
@@ -275,11 +275,12 @@ Four steps: minus, exponential, plus one, one over it.
 </details>
 <details><summary>Hint 2</summary>
 
-`np.negative(x, out=out)` is the first, `np.reciprocal(out, out=out)` the last.
+`np.negative`, `np.exp`, `+=`, `np.reciprocal`.
 </details>
 <details><summary>Hint 3</summary>
 
-The second is `np.exp(out, out=out)`, inside the `with`; the third is `out += 1`.
+The first reads x, all others read `out`, and all write `out` (`out=out`). Only the exponential stands inside the
+`with`.
 </details>
 """
 
@@ -385,11 +386,11 @@ Step by step into `out`: the absolute value, minus it, the exponential, `log1p`;
 </details>
 <details><summary>Hint 2</summary>
 
-`np.abs(x.data, out=out)`, `np.negative(out, out=out)`, `np.exp(out, out=out)`, `np.log1p(out, out=out)`
+`np.abs`, `np.negative`, `np.exp`, `np.log1p`: the first reads `x.data`, the others `out`, and all have `out=out`.
 </details>
 <details><summary>Hint 3</summary>
 
-The last line is `out += np.maximum(x.data, 0)`.
+The last line adds `np.maximum(x.data, 0)` to `out` in place.
 </details>
 """
 
@@ -455,11 +456,11 @@ _FAR = 1000.0  # so far from 0 that every gate here is exactly 0 or 1, in float6
 </details>
 <details><summary>Hint 2</summary>
 
-Cutting below is `np.maximum(x.data, -_FAR, out=out)`.
+Cutting below is `np.maximum` of `x.data` and `-_FAR`, with `out=out`.
 </details>
 <details><summary>Hint 3</summary>
 
-First `_gate(x.data, gate)`, then the line above, then `out *= gate`.
+Three lines: `_gate` from `x.data` into `gate`; the cut; and `out` times the gate in place.
 </details>
 """
 
@@ -484,14 +485,14 @@ def silu(x: Tensor) -> Tensor:
 cut to `[-_FAR, _FAR]`; after that all is as for silu. Two things about speed. Write the sum as
 `x * (1 + 0.044715 * x * x)` and never `x**3`: NumPy's general power is many times slower than two products (measured
 below). And work inside the two arrays: `out` can hold the cut x until it is needed for the output, `gate` can hold
-`2 u` until `_gate(gate, gate)` turns it into the gate.
+`2 u` until `_gate`, given that array twice, turns it into the gate.
 
 `gelu(Tensor([-1.0, 0.0, 1.0]))` is `Tensor([-0.1588, 0., 0.8412])`.
 
 <details><summary>Hint 1</summary>
 
-`np.clip(x.data, -_FAR, _FAR, out=out)`, then `np.multiply(out, out, out=gate)`: the square of x, to be changed in
-place.
+`np.clip` with `out=out` cuts on both sides. Then the product of `out` with itself goes into `gate` (`np.multiply`), to
+be changed in place.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -499,7 +500,7 @@ Times 0.044715, plus 1, times `out`, times `2 * math.sqrt(2 / math.pi)`: four li
 </details>
 <details><summary>Hint 3</summary>
 
-`_gate(gate, gate)`, and from there the last two lines of `silu`.
+After those: the gate of `gate`, into `gate`, and then the last two lines of `silu`.
 </details>
 """
 
@@ -602,11 +603,11 @@ The maximum must keep its axis, so that a column of row maxima is subtracted fro
 </details>
 <details><summary>Hint 2</summary>
 
-`x.max(axis=axis, keepdims=True)`, and `np.maximum(..., np.finfo(x.dtype).min)` around it.
+`x.max(axis=axis, keepdims=True)` is that column, and `np.maximum` raises it.
 </details>
 <details><summary>Hint 3</summary>
 
-`peak = x.max(axis=axis, keepdims=True)`; `return x - np.maximum(peak, np.finfo(x.dtype).min)`
+With `peak` for that maximum, return x minus the larger of `peak` and `np.finfo(x.dtype).min`.
 </details>
 """
 
@@ -642,15 +643,16 @@ does not poison the batch. A sum that is 0 is made 1 before dividing.
 
 <details><summary>Hint 1</summary>
 
-`out = _shifted(x.data, axis)`, then `np.exp(out, out=out)`. The sum keeps its axis, as the maximum did.
+Start from `_shifted(x.data, axis)` and write its exponentials over it (`np.exp` with `out=out`). The sum keeps its
+axis, as the maximum did.
 </details>
 <details><summary>Hint 2</summary>
 
-A sum is at least 1, or 0 where all were -inf. `total += total == 0` adds True, which is 1, exactly there.
+A sum is at least 1, or 0 where all were -inf. Adding `total == 0` to `total` adds True, which is 1, exactly there.
 </details>
 <details><summary>Hint 3</summary>
 
-`total = out.sum(axis=axis, keepdims=True)`, the line above, and `out /= total`.
+`out.sum(axis=axis, keepdims=True)` is the total; mend it as above, and divide `out` by it in place.
 </details>
 """
 
@@ -711,11 +713,11 @@ not overwrite `out`. A sum of 0 becomes 1 as before; its log is 0 and the row st
 </details>
 <details><summary>Hint 2</summary>
 
-`total = np.exp(out).sum(axis=axis, keepdims=True)`, then `total += total == 0`.
+The total is `np.exp(out).sum(axis=axis, keepdims=True)`, mended as in softmax.
 </details>
 <details><summary>Hint 3</summary>
 
-`out -= np.log(total)`
+Subtract the logarithm of the total from `out`, in place.
 </details>
 """
 
@@ -757,10 +759,7 @@ will ask every layer for its parameters, and an honest "none" is the simplest an
 # %%
 #| export
 class _Activation:
-    """A layer without parameters: `forward` applies one function, attributes are its settings."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} does not say what forward computes")
+    """A layer without parameters: its `forward` applies one function, its attributes are settings."""
 
     def __call__(self, x):
         return self.forward(x)

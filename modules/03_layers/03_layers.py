@@ -105,7 +105,7 @@ back.
 </details>
 <details><summary>Hint 2</summary>
 
-`out = rows @ weight.data`, and `out += bias.data` adds the same offset to every row.
+Multiply `rows` by `weight.data`; adding `bias.data` to the result in place adds the same offset to every row.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -267,7 +267,7 @@ For `shape = (200, 50)` and gain 1, `kaiming_uniform` draws between -0.1225 and 
 
 <details><summary>Hint 1</summary>
 
-Only `fan_in` is needed: `fan_in, _ = _fans(shape)`.
+Only `fan_in` is needed, the first of the two that `_fans(shape)` gives.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -409,12 +409,12 @@ For a model with `self.layers = [Linear(2, 3), ReLU()]` the names are `""`, `"la
 
 <details><summary>Hint 1</summary>
 
-Take the last of `waiting` with `pop()`. If `id(thing)` is in `seen`, go on with the next; otherwise note it
-(`seen[id(thing)] = thing`) and `yield name, thing`.
+As long as something is `waiting`, take the last with `pop()`. If `id(thing)` is in `seen`, go on with the next;
+otherwise put it there and yield the pair.
 </details>
 <details><summary>Hint 2</summary>
 
-Because `pop` takes from the end, parts must be put there in reverse: `waiting.extend(reversed(parts))`.
+Because `pop` takes from the end, the parts must be put there in reverse order: `extend` and `reversed`.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -505,12 +505,13 @@ gives `(name, tensor)`; a copy of an array is `array.copy()`.
 </details>
 <details><summary>Hint 2</summary>
 
-`train`: `for layer in self.modules(): if isinstance(layer, Module): layer.training = mode`.
+`train` is a loop over `self.modules()`; `isinstance(layer, Module)` tells your layers from other people's.
 </details>
 <details><summary>Hint 3</summary>
 
 `load_state_dict` has two loops over `arrays.items()` with the `raise` between them: the first only looks, the second
-only writes, `np.copyto(target.data if isinstance(target, Tensor) else target, array, casting="same_kind")`.
+only writes. A target is a tensor, into whose `data` is written, or an array itself; `np.copyto` with
+`casting="same_kind"` writes float64 into float32, too.
 </details>
 """
 
@@ -635,9 +636,8 @@ class Module:
     def state_dict(self):
         """A dictionary from dotted name to a copy of the array, for every parameter and buffer."""
         ### BEGIN SOLUTION
-        state = {name: parameter.data.copy() for name, parameter in self.named_parameters()}
-        state.update((name, array.copy()) for name, array in self.named_buffers())
-        return state
+        parameters = {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        return parameters | {name: array.copy() for name, array in self.named_buffers()}
         ### END SOLUTION
 
     def load_state_dict(self, state, strict=True):
@@ -694,7 +694,7 @@ class Module:
 `(out_features,)` by `_uniform`, or None without one. PyTorch draws both between `-1 / sqrt(in_features)` and
 `+1 / sqrt(in_features)`, and results are easier to compare if we do the same. Which gain gives that bound?
 (`gain * sqrt(3 / fan_in) = 1 / sqrt(fan_in)`: the gain is `1 / sqrt(3)`.) Both must come from one generator:
-`rng = generator(rng)` once, because a *seed* passed twice would start the same numbers twice.
+call `generator` once and use what it gives for both, because a *seed* passed twice would start the same numbers twice.
 
 `Linear(4, 3)` has a weight of shape `(4, 3)` and a bias of shape `(3,)`, all between -0.5 and 0.5.
 
@@ -875,7 +875,7 @@ second gives x to the first layer, its result to the second, and so on.
 </details>
 <details><summary>Hint 2</summary>
 
-`for layer in self.layers: x = layer(x)`, then return x.
+A loop over `self.layers`, in which one name always holds the latest result.
 </details>
 """
 
@@ -944,9 +944,10 @@ class Sequential(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         ### BEGIN SOLUTION
+        out = x
         for layer in self.layers:
-            x = layer(x)
-        return x
+            out = layer(out)
+        return out
         ### END SOLUTION
 
     def __len__(self):

@@ -120,16 +120,16 @@ distance, reduces it, and announces `"mse_loss"` with both tensors as inputs, sa
 
 <details><summary>Hint 1</summary>
 
-`_reduced` has three returns, each a pair: `return values.mean(), 1 / values.size` is the first.
+`_reduced` has three returns, each a pair; the first is `values.mean()` and its share.
 </details>
 <details><summary>Hint 2</summary>
 
-`distance = pred.data - target.data`, and `distance * distance` is what is reduced.
+The distance is `pred.data - target.data`, and its product with itself is what is reduced.
 </details>
 <details><summary>Hint 3</summary>
 
-`out, share = _reduced(distance * distance, reduction)`, then
-`return result(out, "mse_loss", pred, target, distance=distance, share=share)`.
+`_reduced(distance * distance, reduction)` gives `out` and `share`. The announcement is `result` of `out`, the name,
+both tensors, and the two things to save by keyword.
 </details>
 """
 
@@ -230,7 +230,7 @@ With distances `[-0.5, 3.0]` and delta 1: l1 gives (0.5 + 3) / 2 = 1.75; Huber g
 
 <details><summary>Hint 1</summary>
 
-`return _reduce(abs(pred - target), reduction)` is all of l1.
+`_reduce` of `abs(pred - target)` is all of l1.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -238,7 +238,7 @@ With distances `[-0.5, 3.0]` and delta 1: l1 gives (0.5 + 3) / 2 = 1.75; Huber g
 </details>
 <details><summary>Hint 3</summary>
 
-`out, share = _reduced(slope * (distance - slope / 2), reduction)`
+What is reduced is `slope * (distance - slope / 2)`; the announcement is as in `mse_loss`.
 </details>
 """
 
@@ -309,7 +309,7 @@ For p = [0.9, 0.2] and t = [1, 0]: (0.1054 + 0.2231) / 2 = 0.1643.
 
 <details><summary>Hint 1</summary>
 
-`yes = np.maximum(np.log(p), -100)`, and `no` likewise.
+`np.maximum(np.log(p), -100)` is `yes`, and `no` is made likewise.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -317,7 +317,7 @@ For p = [0.9, 0.2] and t = [1, 0]: (0.1054 + 0.2231) / 2 = 0.1643.
 </details>
 <details><summary>Hint 3</summary>
 
-`out, share = _reduced(..., reduction)` and `return result(out, op, prob, target, yes=yes, no=no, share=share)`
+Then `_reduced`, and `result` with `op`, `prob`, `target` and the three things to save.
 </details>
 """
 
@@ -392,15 +392,15 @@ For x = [2, -1] and t = [1, 1]: (0.1269 + 1.3133) / 2 = 0.7201.
 
 <details><summary>Hint 1</summary>
 
-`corner = np.maximum(x, 0)` and `tail = np.log1p(np.exp(-np.abs(x)))`
+The corner is `np.maximum(x, 0)`, the tail `np.log1p(np.exp(-np.abs(x)))`.
 </details>
 <details><summary>Hint 2</summary>
 
-`out, share = _reduced(corner - t * x + tail, reduction)`
+Reduce `corner - t * x + tail`, in this order.
 </details>
 <details><summary>Hint 3</summary>
 
-`return result(out, op, logits, target, softplus=corner + tail, share=share)`
+The announcement is as before, with `softplus=corner + tail` for what is saved.
 </details>
 """
 
@@ -513,7 +513,7 @@ For `rows = [0, 1, 1]`, weights `[1, 5]` and `counts = [True, True, False]`: sha
 
 <details><summary>Hint 1</summary>
 
-`if weight is None and counts is None: return None, len(rows)`
+The first thing to ask is whether both `weight` and `counts` are None; then the pair None and `len(rows)` is returned.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -521,8 +521,8 @@ The weight of each row's class is `weight[rows]`, an array as long as `rows`.
 </details>
 <details><summary>Hint 3</summary>
 
-`shares = np.ones(len(rows), dtype) if weight is None else weight[rows]`; if there are `counts`, `shares = shares *
-counts`; `total = shares.sum()`.
+Without weights the shares are `np.ones(len(rows), dtype)`. If there are `counts`, multiply by them; a boolean times a
+float32 is a float32. The total is the sum.
 </details>
 """
 
@@ -615,12 +615,12 @@ do the same.
 </details>
 <details><summary>Hint 2</summary>
 
-`picked = -x.reshape(-1, x.shape[-1])[np.arange(len(rows)), rows]`
+The rows are `x.reshape(-1, x.shape[-1])`, and the index is the pair `np.arange(len(rows)), rows`.
 </details>
 <details><summary>Hint 3</summary>
 
-`picked = masked_fill(picked, ~counts, 0.0)` if `counts` is not None; `losses = picked if shares is None else picked *
-shares`.
+`masked_fill(x, mask, 0.0)` fills where the mask is True, so the mask is `~counts`. Only if `counts` is not None; the
+same care with `shares`.
 </details>
 """
 
@@ -692,19 +692,19 @@ For the two rows above the losses are `[0.4076, 1.0986]`.
 
 <details><summary>Hint 1</summary>
 
-`exps = x.data.reshape(-1, x.shape[-1])`, then
-`exps = exps - np.maximum(exps.max(axis=1, keepdims=True), np.finfo(x.dtype).min)`. The second line makes a new array:
-never write into the caller's logits.
+The rows are `x.data.reshape(-1, x.shape[-1])`, and that may be the caller's own array. Subtract from it with `-`, which
+makes a new one, not with `-=`. What is subtracted is a column: the maximum along axis 1 with `keepdims`, raised by
+`np.maximum`.
 </details>
 <details><summary>Hint 2</summary>
 
-`true = exps[np.arange(len(rows)), rows]`, `np.exp(exps, out=exps)`, `totals = exps.sum(axis=1)`, `totals += totals ==
-0`.
+Pick with the index pair from `nll_loss`, then `np.exp` with `out=`, then the sums along axis 1, mended by adding
+`totals == 0`.
 </details>
 <details><summary>Hint 3</summary>
 
-`losses = np.log(totals) - true`; `if counts is not None: losses = np.where(counts, losses, 0)`; and
-`if shares is not None: losses *= shares`.
+The losses are the logarithm of `totals` minus `true`. `np.where(counts, losses, 0)` silences rows, and multiplying by
+`shares` weighs them; each only if it is not None.
 </details>
 """
 
@@ -849,12 +849,12 @@ For the numbers above, `kl_div(Tensor([[0.9, 0.1]]).log(), [[0.5, 0.5]], "batchm
 </details>
 <details><summary>Hint 2</summary>
 
-`surprise = np.where(t > 0, np.log(np.where(t > 0, t, 1)) - x, 0)`
+From that logarithm subtract x, and put a second `np.where` around it: 0 where t is 0.
 </details>
 <details><summary>Hint 3</summary>
 
-`out, share = _reduced(t * surprise, "sum" if batchmean else reduction)`, and then for `batchmean`
-`share = 1 / len(x)` and `out = out * share`.
+Reduce `t * surprise` with `"sum" if batchmean else reduction`. For `batchmean` the share is then `1 / len(x)`, and
+`out` is multiplied by it.
 </details>
 """
 

@@ -30,6 +30,7 @@ from tinytorch.core.tensor import Tensor
         (SiLU(), "SiLU()"),
         (Softplus(), "Softplus()"),
         (Softmax(), "Softmax(dim=-1)"),
+        (LogSoftmax(), "LogSoftmax(dim=-1)"),
         (LogSoftmax(1), "LogSoftmax(dim=1)"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",

@@ -90,6 +90,8 @@ class TestLayer:
 
     def test_it_uses_its_own_p(self):
         assert set(Dropout(0.75)(ones(200)).tolist()) == {0.0, 4.0}
+        assert set(Dropout(0)(ones(200)).tolist()) == {1.0}
+        assert set(Dropout(1)(ones(200)).tolist()) == {0.0}
 
     def test_it_has_no_parameters_and_no_state(self):
         assert Dropout(0.5).parameters() == []

@@ -127,6 +127,11 @@ def test_kaimings_default_gain_is_that_of_relu():
         assert abs(draw((300, 200), rng=0).data.var() * 300 / 2 - 1) < 0.02
 
 
+def test_xaviers_default_gain_is_1():
+    for draw in (xavier_uniform, xavier_normal):
+        assert abs(draw((300, 200), rng=0).data.var() * 500 / 2 - 1) < 0.02
+
+
 def test_initialisers_count_every_position_of_a_convolution_kernel():
     weight = kaiming_uniform((200, 16, 3, 3), gain=1.0, rng=0)  # (out, in, K, K)
     assert abs(weight.data.var() * 16 * 9 - 1) < 0.02

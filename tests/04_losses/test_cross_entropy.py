@@ -71,6 +71,9 @@ class TestClassNumbers:
         assert_close(function(x, [0]), np.float32(math.log(2)))
         assert function(x, [1]).item() == INF
 
+    def test_a_row_that_may_choose_nothing_costs_infinitely_without_a_warning(self, function):
+        assert function([[-INF, -INF]], [0]).item() == INF
+
     def test_the_rows_have_maxima_of_their_own(self, function):
         assert_close(function([[1000.0, 1000.0], [0.0, 0.0]], [0, 0]), np.float32(math.log(2)))
 
