@@ -199,7 +199,7 @@ operation gets an array to write into.
 
 ```
    np.multiply(p, 0.5, out=s)      s = 0.5 p, in an array that already exists
-   velocity *= 0.9                 in place
+   s *= 0.9                        in place
 ```
 
 The catch: which array may be written to? `p` and `velocity` are ours to change. The gradient `g` is *not*: somebody
@@ -215,18 +215,18 @@ With `p = [10]`, `g = [1]`, `velocity = [2]`, `lr=0.1`, `momentum=0.9`: the velo
 
 <details><summary>Hint 1</summary>
 
-A ufunc with `out=` also returns that array: `g = np.add(g, np.multiply(p, weight_decay, out=s), out=s)` is one line and
-no new array.
+A ufunc with `out=` also returns that array, so two of them fit into one line without a new array: `np.add` of `g` and of
+what `np.multiply` put into `s`, again with `out=s`. Name the result `g`.
 </details>
 <details><summary>Hint 2</summary>
 
-`velocity *= momentum` and `velocity += g` change the caller's array. `velocity = momentum * velocity + g` makes a new one,
-which is forgotten when the function returns: the ball has no memory, and no error says so.
+The velocity must change in place, with `*=` and `+=`. An ordinary assignment makes a new array, which is forgotten when
+the function returns: the ball has no memory, and no error says so.
 </details>
 <details><summary>Hint 3</summary>
 
-The last line is `p -= np.multiply(direction, lr, out=t)`. It is right even where `direction` is `t` itself, because
-element i of the result needs only element i of the input.
+The last line puts `lr` times the direction into `t` and takes that from `p` in place. It is right even where the
+direction is `t` itself, because element i of the result needs only element i of the input.
 </details>
 """
 
@@ -268,9 +268,9 @@ print("p", p, " g", g, " velocity", velocity)
 """
 ## In pieces
 
-In place is half of it. Count what the processor does for ten million weights: `velocity *= 0.9` walks through 40 MB, and
-by the time it reaches the end, the beginning has long been pushed out of its cache. The next line, `velocity += g`,
-fetches everything from main memory again. Six lines, six trips.
+In place is half of it. Count what the processor does for ten million weights: scaling the velocity walks through 40 MB, and
+by the time it reaches the end, the beginning has long been pushed out of its cache. The next line, which adds the
+gradient, fetches everything from main memory again. Six lines, six trips.
 
 Do all six lines for the first 65,536 weights, then for the next, and everything is fetched once:
 
@@ -294,12 +294,12 @@ yields must be *views*: whoever writes into one writes into its array.
 </details>
 <details><summary>Hint 2</summary>
 
-`for start in range(0, flat[0].size, size):` gives the places where pieces begin. The last slice may reach past the end;
-NumPy cuts it off.
+A `range` from 0 in steps of `size` gives the places where pieces begin. The last slice may reach past the end; NumPy
+cuts it off.
 </details>
 <details><summary>Hint 3</summary>
 
-`yield [array[start : start + size] for array in flat]`
+Inside the loop yield one list: the slice from `start` to `start + size` of every flat array.
 </details>
 """
 
@@ -426,16 +426,18 @@ With `p = [1]`, `g = [4]`, `m = v = [0]`, `step=1` and `lr=0.1`: m becomes 0.4, 
 
 <details><summary>Hint 1</summary>
 
-`np.subtract(g, m, out=s)`, then `s *= 1 - beta1`, then `m += s`. For v begin with `np.multiply(g, g, out=s)`.
+For m: `np.subtract` with `out=s`, then two in-place lines, one on `s` and one on `m`. For v begin with `np.multiply` of g
+by itself; `g**2` would be a new array.
 </details>
 <details><summary>Hint 2</summary>
 
-`root = math.sqrt(1 - beta2**step)`, then `np.sqrt(v, out=s)` and `s += eps * root`. Use `math.sqrt` for numbers: `np.sqrt`
-of a number gives a NumPy float64, and one of those makes NumPy compute in float64.
+Take `root` by `math.sqrt`, and the root of the array v by `np.sqrt` with `out=s`. (`np.sqrt` of a number gives a NumPy
+float64, and one of those makes NumPy compute in float64.) Then `s` gets `eps` times `root` added to it.
 </details>
 <details><summary>Hint 3</summary>
 
-`np.divide(m, s, out=s)`; `s *= lr * root / (1 - beta1**step)`; `p -= s`.
+What remains is `np.divide` of m by `s`, into `s`; a scaling of `s` by one number, the fraction that stands before the
+dot in the formula, times `lr`; and a subtraction from `p`.
 </details>
 """
 
@@ -590,8 +592,9 @@ what is there; with None it can keep the array it just made, and `step` can tell
 **`check_gradients`**: raise a ValueError that names every parameter whose gradient holds a NaN or an infinity. `problems` is
 a list of lines such as `"0.weight (784, 512): 12 NaN, 0 infinite of 401408"`; append one for each that is not clean.
 
-**`step`**: collect the slots whose parameter has a gradient; `self._check(slot)` each of them; only then `self._move(slot)`
-each. A parameter without a gradient is not touched at all: its momentum does not roll on, its count does not grow.
+**`step`**: collect the slots whose parameter has a gradient; let `self._check` look at each of them; only then let
+`self._move` move each. A parameter without a gradient is not touched at all: its momentum does not roll on, its count
+does not grow.
 
 **`_move`**: one parameter's step, with `data`, its array, contiguous. Count the step; make sure that `state` has a zero
 array for every name in `names`; go through the pieces of data, gradient and memory, and call `self.update`.
@@ -599,24 +602,25 @@ array for every name in `names`; go through the pieces of data, gradient and mem
 **`state_dict`**: everything that is needed to go on exactly here: the options of each group, and a *copy* of the
 state of each parameter. Copies, because the arrays go on changing in place, and the state saved a minute ago should not.
 
-**`load_state_dict`**: the checks are given. Write the end: put the options and the state where they belong. The dictionaries
-in `self.param_groups` and the slots must stay the same objects, so `update` them; the arrays must again be copies.
+**`load_state_dict`**: the checks are given. Write the end: `groups` holds the options of every group, and
+`states` what is remembered about every parameter, as copies already. Put them where they belong. The dictionaries in
+`self.param_groups` and in the slots must stay the same objects, so change what is in them.
 
 <details><summary>Hint 1</summary>
 
-`for slot in self._slots:` with `slot.parameter.grad`, `slot.name`, `slot.state`. NaN and infinite values are counted by
-`int(np.isnan(grad).sum())` and `int(np.isinf(grad).sum())`.
+Each slot in `self._slots` has `slot.parameter`, whose gradient is `slot.parameter.grad`, `slot.name` and `slot.state`. NaN
+and infinite values are counted by `int(np.isnan(grad).sum())` and `int(np.isinf(grad).sum())`.
 </details>
 <details><summary>Hint 2</summary>
 
-In `_move`: `state["step"] = state.get("step", 0) + 1`, then `state[name] = np.zeros_like(data, order="C")` where a name is not in
-`state` yet. `order="C"` because an array that is a transpose is copied as one, and then has no flat view.
+In `_move` the count is `state["step"]`, absent before the first step (`state.get`). New arrays come from `np.zeros_like` of
+`data`, with `order="C"`, because an array that is a transpose is imitated as one, and then has no flat view.
 </details>
 <details><summary>Hint 3</summary>
 
-The loop of `_move` is `for p, g, *memory in pieces(data, parameter.grad, *(state[name] for name in names)):` and in it
-`self.update(p, g, memory, [s[: len(p)] for s in scratch], state["step"], options)`. A copied state is
-`{key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in state.items()}`.
+The loop of `_move` unpacks every list of pieces into `p, g, *memory`; the arrays to be cut are `data`, the gradient, and
+`state[name]` for every name. `update` gets each scratch array cut to `len(p)`. In `state_dict`, copy what is an
+`np.ndarray` with `np.array(value)` and take the rest as it is.
 </details>
 """
 
@@ -915,15 +919,16 @@ The order matters: decayed after the step, it would be `(1 - 0.1) * 0.95 = 0.855
 
 <details><summary>Hint 1</summary>
 
-`m, v = memory`, then `adam_update(p, g, m, v, scratch, step, ...)` with the options of the group by name.
+Unpack `memory` in the order of its names, and call `adam_update` with what the options of the group say.
 </details>
 <details><summary>Hint 2</summary>
 
-In `AdamW.update` the first line is `p *= 1 - options["lr"] * options["weight_decay"]`.
+The first line of `AdamW.update` scales `p` in place, by 1 minus the product of learning rate and decay.
 </details>
 <details><summary>Hint 3</summary>
 
-The second is Adam's step without decay: `super().update(p, g, memory, scratch, step, options | {"weight_decay": 0.0})`.
+The second is Adam's own `update`, through `super()`, with options in which the decay is 0: `options | {...}` makes
+such a copy.
 </details>
 """
 
