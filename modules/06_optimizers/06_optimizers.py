@@ -111,9 +111,9 @@ curvature`. So far one would simply choose well.
 
 ## The valley
 
-Now two weights, and a loss that is 25 times more curved along one than along the other: `f(x, y) = (x^2 + 25 y^2) / 2`,
-with the slope `(x, 25 y)`. One learning rate has to serve both. The steep direction allows at most `2 / 25 = 0.08`. With
-0.076, what is the factor in each direction?
+Now two weights, and a loss that is 25 times more curved along one than along the other: `f(x, y) = (x^2 + 25 y^2) /
+2`, with the slope `(x, 25 y)`. One learning rate has to serve both. The steep direction allows at most `2 / 25 =
+0.08`. With 0.076, what is the factor in each direction?
 
 ```
    across the valley   y:   1 - 0.076 * 25 = -0.9       jumps from wall to wall, slowly closing in
@@ -210,13 +210,13 @@ contents nobody cares about.
 `g` from here on. If there is momentum, update the velocity, and choose the direction: the velocity, or for Nesterov
 `g + momentum * velocity`, made in `t`. Then subtract `lr` times the direction from `p`, by way of `t`.
 
-With `p = [10]`, `g = [1]`, `velocity = [2]`, `lr=0.1`, `momentum=0.9`: the velocity becomes 2.8 and p becomes 9.72. With
-`nesterov=True` the direction is `1 + 0.9 * 2.8 = 3.52`, and p becomes 9.648.
+With `p = [10]`, `g = [1]`, `velocity = [2]`, `lr=0.1`, `momentum=0.9`: the velocity becomes 2.8 and p becomes 9.72.
+With `nesterov=True` the direction is `1 + 0.9 * 2.8 = 3.52`, and p becomes 9.648.
 
 <details><summary>Hint 1</summary>
 
-A ufunc with `out=` also returns that array, so two of them fit into one line without a new array: `np.add` of `g` and of
-what `np.multiply` put into `s`, again with `out=s`. Name the result `g`.
+A ufunc with `out=` also returns that array, so two of them fit into one line without a new array: `np.add` of `g` and
+of what `np.multiply` put into `s`, again with `out=s`. Name the result `g`.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -268,9 +268,9 @@ print("p", p, " g", g, " velocity", velocity)
 """
 ## In pieces
 
-In place is half of it. Count what the processor does for ten million weights: scaling the velocity walks through 40 MB, and
-by the time it reaches the end, the beginning has long been pushed out of its cache. The next line, which adds the
-gradient, fetches everything from main memory again. Six lines, six trips.
+In place is half of it. Count what the processor does for ten million weights: scaling the velocity walks through 40
+MB, and by the time it reaches the end, the beginning has long been pushed out of its cache. The next line, which adds
+the gradient, fetches everything from main memory again. Six lines, six trips.
 
 Do all six lines for the first 65,536 weights, then for the next, and everything is fetched once:
 
@@ -282,8 +282,8 @@ Do all six lines for the first 65,536 weights, then for the next, and everything
    each line: 40 MB from main memory            a piece: 256 KB, in the cache from line 2 on
 ```
 
-**Write `pieces`**, a generator that yields the given arrays side by side, flat, at most `size` elements at a time. What it
-yields must be *views*: whoever writes into one writes into its array.
+**Write `pieces`**, a generator that yields the given arrays side by side, flat, at most `size` elements at a time.
+What it yields must be *views*: whoever writes into one writes into its array.
 
 `list(pieces(np.arange(5), 10 * np.arange(5), size=2))` is
 `[[[0 1], [0 10]], [[2 3], [20 30]], [[4], [40]]]` (arrays, written short).
@@ -366,8 +366,8 @@ divides each weight's step by the size its gradients usually have:
 ```
 
 If g is always 0.001, then `m / sqrt(v)` is 1. If it is always 1000, it is 1 as well: **the step is about `lr` long,
-whatever the scale of the loss.** If g flips its sign all the time, m is close to 0 and v is not: the step is short, as it
-should be when nobody knows the way.
+whatever the scale of the loss.** If g flips its sign all the time, m is close to 0 and v is not: the step is short,
+as it should be when nobody knows the way.
 
 One flaw. Both averages start at 0 and need time to warm up. Put in the first gradient, say 4:
 
@@ -407,8 +407,8 @@ for gradient in (1e-4, 4.0, 1e6):
 
 # %% [markdown]
 """
-**Write `adam_update`**: the same in place. `m` and `v` are changed where they are, `g` is only read, and everything else
-happens in `s` and `t`. Three groups of lines:
+**Write `adam_update`**: the same in place. `m` and `v` are changed where they are, `g` is only read, and everything
+else happens in `s` and `t`. Three groups of lines:
 
 1. if there is weight decay, `g + weight_decay * p` in `t`, called `g` from here on;
 2. m and v. `0.9 m + 0.1 g` is the same as `m + 0.1 (g - m)`, which needs one pass less: subtract into `s`, scale `s`,
@@ -426,8 +426,8 @@ With `p = [1]`, `g = [4]`, `m = v = [0]`, `step=1` and `lr=0.1`: m becomes 0.4, 
 
 <details><summary>Hint 1</summary>
 
-For m: `np.subtract` with `out=s`, then two in-place lines, one on `s` and one on `m`. For v begin with `np.multiply` of g
-by itself; `g**2` would be a new array.
+For m: `np.subtract` with `out=s`, then two in-place lines, one on `s` and one on `m`. For v begin with `np.multiply`
+of g by itself; `g**2` would be a new array.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -507,9 +507,9 @@ has made, which options apply. Four decisions, before the code:
    AdamW([{"params": weights}, {"params": biases, "weight_decay": 0.0}], lr=1e-3)
 ```
 
-**What is refused?** A list that is empty (a model whose layers were not found trains nothing, in silence), a tensor that
-is no leaf or asks for no gradient, one that is listed twice (it would move twice per step), integers, options that make
-no sense.
+**What is refused?** A list that is empty (a model whose layers were not found trains nothing, in silence), a tensor
+that is no leaf or asks for no gradient, one that is listed twice (it would move twice per step), integers, options
+that make no sense.
 
 **When is it looked at?** Before the first weight moves. If the gradient of the last parameter has the wrong shape, then
 after the error the first one must not have moved.
@@ -589,8 +589,9 @@ Now the class. Its blanks:
 **`zero_grad`**: forget every parameter's gradient, by setting it to None. (Why not to zero? `backward` *adds* to
 what is there; with None it can keep the array it just made, and `step` can tell "no gradient" from "gradient 0".)
 
-**`check_gradients`**: raise a ValueError that names every parameter whose gradient holds a NaN or an infinity. `problems` is
-a list of lines such as `"0.weight (784, 512): 12 NaN, 0 infinite of 401408"`; append one for each that is not clean.
+**`check_gradients`**: raise a ValueError that names every parameter whose gradient holds a NaN or an infinity.
+`problems` is a list of lines such as `"0.weight (784, 512): 12 NaN, 0 infinite of 401408"`; append one for each that
+is not clean.
 
 **`step`**: collect the slots whose parameter has a gradient; let `self._check` look at each of them; only then let
 `self._move` move each. A parameter without a gradient is not touched at all: its momentum does not roll on, its count
@@ -600,7 +601,8 @@ does not grow.
 array for every name in `names`; go through the pieces of data, gradient and memory, and call `self.update`.
 
 **`state_dict`**: everything that is needed to go on exactly here: the options of each group, and a *copy* of the
-state of each parameter. Copies, because the arrays go on changing in place, and the state saved a minute ago should not.
+state of each parameter. Copies, because the arrays go on changing in place, and the state saved a minute ago should
+not.
 
 **`load_state_dict`**: the checks are given. Write the end: `groups` holds the options of every group, and
 `states` what is remembered about every parameter, as copies already. Put them where they belong. The dictionaries in
@@ -608,18 +610,19 @@ state of each parameter. Copies, because the arrays go on changing in place, and
 
 <details><summary>Hint 1</summary>
 
-Each slot in `self._slots` has `slot.parameter`, whose gradient is `slot.parameter.grad`, `slot.name` and `slot.state`. NaN
-and infinite values are counted by `int(np.isnan(grad).sum())` and `int(np.isinf(grad).sum())`.
+Each slot in `self._slots` has `slot.parameter`, whose gradient is `slot.parameter.grad`, `slot.name` and
+`slot.state`. NaN and infinite values are counted by `int(np.isnan(grad).sum())` and `int(np.isinf(grad).sum())`.
 </details>
 <details><summary>Hint 2</summary>
 
-In `_move` the count is `state["step"]`, absent before the first step (`state.get`). New arrays come from `np.zeros_like` of
-`data`, with `order="C"`, because an array that is a transpose is imitated as one, and then has no flat view.
+In `_move` the count is `state["step"]`, absent before the first step (`state.get`). New arrays come from
+`np.zeros_like` of `data`, with `order="C"`, because an array that is a transpose is imitated as one, and then has no
+flat view.
 </details>
 <details><summary>Hint 3</summary>
 
-The loop of `_move` unpacks every list of pieces into `p, g, *memory`; the arrays to be cut are `data`, the gradient, and
-`state[name]` for every name. `update` gets each scratch array cut to `len(p)`. In `state_dict`, copy what is an
+The loop of `_move` unpacks every list of pieces into `p, g, *memory`; the arrays to be cut are `data`, the gradient,
+and `state[name]` for every name. `update` gets each scratch array cut to `len(p)`. In `state_dict`, copy what is an
 `np.ndarray` with `np.array(value)` and take the rest as it is.
 </details>
 """
@@ -899,9 +902,9 @@ class Optimizer:
 """
 ## Three rules
 
-With the rules and the class written, an optimizer is a few lines. `SGD` is given as the pattern: which options it checks,
-what it wants to be kept (a velocity, but only where there is momentum: 4 bytes per weight otherwise spent on nothing),
-and a call of its rule.
+With the rules and the class written, an optimizer is a few lines. `SGD` is given as the pattern: which options it
+checks, what it wants to be kept (a velocity, but only where there is momentum: 4 bytes per weight otherwise spent on
+nothing), and a call of its rule.
 
 **Write `Adam.update`** in the same way; `memory` is the list of m and v.
 
@@ -1023,9 +1026,9 @@ print("AdamW  with decay 0.5:", first_step(AdamW, weight_decay=0.5))
 """
 ### On a network
 
-Two crescents that bend around each other, and a small network that has to tell them apart. Every optimizer starts from
-the same weights and makes 150 steps, at ten learning rates between 0.0003 and 10. The question is less which one wins at
-its best than how wide the range is in which it does well: nobody tells you the best rate in advance.
+Two crescents that bend around each other, and a small network that has to tell them apart. Every optimizer starts
+from the same weights and makes 150 steps, at ten learning rates between 0.0003 and 10. The question is less which one
+wins at its best than how wide the range is in which it does well: nobody tells you the best rate in advance.
 """
 
 
@@ -1073,9 +1076,9 @@ plt.show()
 
 # %% [markdown]
 """
-Every rule has a window of learning rates, and beyond its right end the loss is worse than no training at all. Momentum's
-window lies a factor of ten to the left of plain descent's, as the sum 1 / (1 - 0.9) predicted. Adam's is the widest,
-which is why it is what people try first; that its *best* is better is not always so.
+Every rule has a window of learning rates, and beyond its right end the loss is worse than no training at all.
+Momentum's window lies a factor of ten to the left of plain descent's, as the sum 1 / (1 - 0.9) predicted. Adam's is
+the widest, which is why it is what people try first; that its *best* is better is not always so.
 
 ### Groups, and looking inside
 
@@ -1140,8 +1143,8 @@ print(f"Lion: loss after 150 steps {learn(functools.partial(Lion, lr=0.003)):.4f
 """
 ## What it costs
 
-**Memory.** A weight is 4 bytes, its gradient 4 more; what does each rule add? The cell counts what is really held, for a
-network of the size that reads handwritten digits.
+**Memory.** A weight is 4 bytes, its gradient 4 more; what does each rule add? The cell counts what is really held,
+for a network of the size that reads handwritten digits.
 """
 
 
@@ -1266,8 +1269,8 @@ print(optimizer)
 """
 ## Questions
 
-**1.** GPT-2 in its smallest size has 124 million parameters, GPT-3 has 175 billion. Both are trained with Adam. In float32,
-how many bytes do weights, gradients, m and v take together, before a single activation is stored?
+**1.** GPT-2 in its smallest size has 124 million parameters, GPT-3 has 175 billion. Both are trained with Adam. In
+float32, how many bytes do weights, gradients, m and v take together, before a single activation is stored?
 
 <details><summary>Answer</summary>
 
@@ -1276,8 +1279,8 @@ quarter. GPT-3: 175e9 * 16 = 2.8 TB, more than any machine has; the optimizer st
 momentum SGD it would be 12 bytes, with Lion 12, with plain SGD 8.
 </details>
 
-**2.** With `momentum=0.9` and `lr=0.1`, how far does a weight move per step in the end, if its gradient is always 1? You
-switch momentum on in a script that ran well with plain SGD at 0.1. What will happen, and what should you do?
+**2.** With `momentum=0.9` and `lr=0.1`, how far does a weight move per step in the end, if its gradient is always 1?
+You switch momentum on in a script that ran well with plain SGD at 0.1. What will happen, and what should you do?
 
 <details><summary>Answer</summary>
 
@@ -1285,8 +1288,8 @@ The velocity tends to 1 / (1 - 0.9) = 10, so a step is 1.0: ten times as long. I
 explodes. Divide the learning rate by 10 when momentum 0.9 comes in, and by 100 for 0.99.
 </details>
 
-**3.** "Adam's first step is lr, whatever the gradient." Is it still true for a gradient of 1e-10? For which gradients does it
-begin to fail, and is that good or bad?
+**3.** "Adam's first step is lr, whatever the gradient." Is it still true for a gradient of 1e-10? For which gradients
+does it begin to fail, and is that good or bad?
 
 <details><summary>Answer</summary>
 
@@ -1295,8 +1298,8 @@ larger than eps. Below, eps acts as a floor: a gradient that small is mostly rou
 it does not move the weight by a full lr. (In half precision, 1e-8 is rounded to 0: there eps has to be larger.)
 </details>
 
-**4.** Forget the bias correction in Adam, and keep everything else. How long is the first step, the tenth and the thousandth, for
-a constant gradient?
+**4.** Forget the bias correction in Adam, and keep everything else. How long is the first step, the tenth and the
+thousandth, for a constant gradient?
 
 <details><summary>Answer</summary>
 
@@ -1310,7 +1313,7 @@ million parameters? For the 124 million of GPT-2 small? Can a faster processor c
 
 <details><summary>Answer</summary>
 
-28 bytes per parameter: 280 MB, 14 ms; and 3.5 GB, 174 ms. A faster core does not help, more memory bandwidth does, and so
-does a rule that remembers less, or keeps m and v in fewer bits.
+28 bytes per parameter: 280 MB, 14 ms; and 3.5 GB, 174 ms. A faster core does not help, more memory bandwidth does,
+and so does a rule that remembers less, or keeps m and v in fewer bits.
 </details>
 """

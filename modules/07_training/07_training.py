@@ -143,14 +143,14 @@ for epoch in range(20):
 
 # %% [markdown]
 """
-It works. Now count what it does not do. The learning rate is the same at the start, where the weights are random, and at
-the end, where they are nearly right. One bad batch could throw everything away. "Loss of the last batch" is a lottery
-ticket. And if the machine stops in epoch 19, nothing is left.
+It works. Now count what it does not do. The learning rate is the same at the start, where the weights are random, and
+at the end, where they are nearly right. One bad batch could throw everything away. "Loss of the last batch" is a
+lottery ticket. And if the machine stops in epoch 19, nothing is left.
 
 ## Schedules: long steps first, short ones later
 
-A step that is too long to settle into a minimum may be just right for reaching it. So the learning rate should fall. The
-most used curve is half a cosine: flat at first, steep in the middle, flat at the end.
+A step that is too long to settle into a minimum may be just right for reaching it. So the learning rate should fall.
+The most used curve is half a cosine: flat at first, steep in the middle, flat at the end.
 
 ```
    lr                                          epoch e of E:
@@ -163,9 +163,9 @@ most used curve is half a cosine: flat at first, steep in the middle, flat at th
         0                           E
 ```
 
-And at the very start? Look at what Adam does there. Its first step is `lr` for every weight whatever the gradient (module
-06), because m and v have seen one batch only. The cell measures how long its steps are, on average over all weights, as a
-share of `lr`:
+And at the very start? Look at what Adam does there. Its first step is `lr` for every weight whatever the gradient
+(module 06), because m and v have seen one batch only. The cell measures how long its steps are, on average over all
+weights, as a share of `lr`:
 """
 
 # %%
@@ -186,9 +186,9 @@ for step in (1, 2, 5, 10, 50, 200):
 
 # %% [markdown]
 """
-The longest steps come first, when the least is known about the direction. That is what a *warm-up* is for: let the rate
-rise from small to full over the first epochs. Small networks forgive its absence, deep ones often do not (Liu et al. 2020
-trace it to just this: v is a poor estimate at first).
+The longest steps come first, when the least is known about the direction. That is what a *warm-up* is for: let the
+rate rise from small to full over the first epochs. Small networks forgive its absence, deep ones often do not (Liu et
+al. 2020 trace it to just this: v is a poor estimate at first).
 
 We count epochs from 0 and make the first rate not 0 but one step up, since an epoch at rate 0 would be wasted: with
 `warmup=4`, epochs 0, 1, 2, 3 have 1/5, 2/5, 3/5, 4/5 of the rate, and epoch 4 the full one. The epoch may also be a
@@ -196,14 +196,14 @@ fraction, 2.5 in the middle of the third, for those who want the rate to move wi
 
 **Write `rate` in three classes.** (The checks, and calling a schedule like a function, are given.)
 
-- `StepSchedule(max_lr, step_size, gamma)`: multiply by gamma after every `step_size` epochs. `StepSchedule(1.0, 10, 0.1)` is
-  1 up to epoch 9, 0.1 from 10 to 19, 0.01 from 20 on.
+- `StepSchedule(max_lr, step_size, gamma)`: multiply by gamma after every `step_size` epochs. `StepSchedule(1.0, 10,
+  0.1)` is 1 up to epoch 9, 0.1 from 10 to 19, 0.01 from 20 on.
 - `LinearWarmup(schedule, warmup)`: before epoch `warmup`, the share `(epoch + 1) / (warmup + 1)` of the rate that
-  `schedule` has at epoch `warmup`; from then on what `schedule` says. `LinearWarmup(0.5, 4)` is 0.1, 0.2, 0.3, 0.4, 0.5,
-  0.5, ...
-- `CosineSchedule(max_lr, min_lr, total_epochs, warmup=0)`: the half cosine. After a warm-up it runs from epoch `warmup` to
-  epoch `total_epochs`, and stays at `min_lr` afterwards. `CosineSchedule(0.1, 0.0, 10)` is 0.1 at 0, 0.05 at 5, 0 at 10
-  and at 11.
+  `schedule` has at epoch `warmup`; from then on what `schedule` says. `LinearWarmup(0.5, 4)` is 0.1, 0.2, 0.3, 0.4,
+  0.5, 0.5, ...
+- `CosineSchedule(max_lr, min_lr, total_epochs, warmup=0)`: the half cosine. After a warm-up it runs from epoch
+  `warmup` to epoch `total_epochs`, and stays at `min_lr` afterwards. `CosineSchedule(0.1, 0.0, 10)` is 0.1 at 0, 0.05
+  at 5, 0 at 10 and at 11.
 
 <details><summary>Hint 1</summary>
 
@@ -211,8 +211,8 @@ fraction, 2.5 in the middle of the third, for those who want the rate to move wi
 </details>
 <details><summary>Hint 2</summary>
 
-For the cosine, first work out `done`, how much of the way from `warmup` to `total_epochs` lies behind: 0 at the first, 1 at
-the second, and never more than 1.
+For the cosine, first work out `done`, how much of the way from `warmup` to `total_epochs` lies behind: 0 at the
+first, 1 at the second, and never more than 1.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -326,9 +326,9 @@ plt.show()
 """
 ## Clipping: one bad batch
 
-Some losses have cliffs. Multiply by the same weight twenty times, as a recurrent network does, and ask for the result 1:
-the loss is `(w^20 - 1)^2`. At w = 1 all is well. At w = 1.5, which is not far away, `w^20` is 3325 and the slope is
-`2 * 3324 * 20 * 1.5^19`: about 290 million. What does a step of 0.01 times that do?
+Some losses have cliffs. Multiply by the same weight twenty times, as a recurrent network does, and ask for the result
+1: the loss is `(w^20 - 1)^2`. At w = 1 all is well. At w = 1.5, which is not far away, `w^20` is 3325 and the slope
+is `2 * 3324 * 20 * 1.5^19`: about 290 million. What does a step of 0.01 times that do?
 
 The direction is right, only the length is absurd. So keep the direction and limit the length: if the *norm* of the
 gradient, over all parameters together, is above `max_norm`, scale all of it down by the same factor.
@@ -344,12 +344,12 @@ afterwards it says `max_norm` all the time.
 
 And a gradient that holds a NaN? Its norm is NaN, and to scale by NaN would spread it into every parameter. We refuse.
 
-**Write `gradient_norm`** in one pass over the gradients. The sum of squares of a flat piece is `np.vdot(piece, piece)`: one
-call, no temporary array. It adds up in the dtype of the gradient, so take pieces (`pieces` of module 06 cuts), turn each
-sum into a Python float, and add those. Parameters without gradient count nothing.
+**Write `gradient_norm`** in one pass over the gradients. The sum of squares of a flat piece is `np.vdot(piece,
+piece)`: one call, no temporary array. It adds up in the dtype of the gradient, so take pieces (`pieces` of module 06
+cuts), turn each sum into a Python float, and add those. Parameters without gradient count nothing.
 
-**Write the end of `clip_grad_norm`**: scale if needed, return the norm. Give each parameter a *new* array: two parameters
-may hold the same one.
+**Write the end of `clip_grad_norm`**: scale if needed, return the norm. Give each parameter a *new* array: two
+parameters may hold the same one.
 
 `gradient_norm` of the example is 5.0. `clip_grad_norm(parameters, 1.0)` returns 5.0 and leaves `[0.6, 0]` and `[0.8]`.
 
@@ -438,9 +438,9 @@ A batch of 1,024 may not fit into memory, because the forward pass keeps every l
 gradients *add up* (`backward` adds to `p.grad`), and the gradient of a sum is the sum of the gradients. So go through
 the batch in portions, call `backward` after each, and step once at the end.
 
-What must each portion's loss be multiplied by, so that the result is exactly the gradient of the whole batch? "By 1/k for k
-portions", says nearly every tutorial. Try it with six samples whose losses are 1, 1, 1, 1 and 4, 4, in portions of four
-and two (the last one is often smaller):
+What must each portion's loss be multiplied by, so that the result is exactly the gradient of the whole batch? "By 1/k
+for k portions", says nearly every tutorial. Try it with six samples whose losses are 1, 1, 1, 1 and 4, 4, in portions
+of four and two (the last one is often smaller):
 
 ```
    the mean over all six         (1 + 1 + 1 + 1 + 4 + 4) / 6   = 2
@@ -448,14 +448,15 @@ and two (the last one is often smaller):
    weighted by their sizes       1 * 4/6 + 4 * 2/6             = 2       right
 ```
 
-Each portion's mean has to be weighted by its *share of what the mean is over*. For a language model that ignores padding
-this is the number of tokens that count, not of sentences; for classes with weights, the sum of their weights. Getting
-it wrong crashes nothing. For years it was wrong in widely used training code.
+Each portion's mean has to be weighted by its *share of what the mean is over*. For a language model that ignores
+padding this is the number of tokens that count, not of sentences; for classes with weights, the sum of their weights.
+Getting it wrong crashes nothing. For years it was wrong in widely used training code.
 
 The other classic: scale the loss that is *printed* by 1/k and forget the gradient, or drop the leftover portion at the
 end of an epoch.
 
-**Write `grouped`**, a generator that yields lists of `size` batches from any iterable, the last list being shorter if need be.
+**Write `grouped`**, a generator that yields lists of `size` batches from any iterable, the last list being shorter if
+need be.
 
 `list(grouped("abcde", 2))` is `[["a", "b"], ["c", "d"], ["e"]]`.
 
@@ -469,7 +470,8 @@ After the loop there may be something in the list. An empty list should not be y
 </details>
 <details><summary>Hint 3</summary>
 
-"Begin a new one" means a new list. Clearing the old one with `clear()` would empty it under the hands of whoever got it.
+"Begin a new one" means a new list. Clearing the old one with `clear()` would empty it under the hands of whoever got
+it.
 </details>
 """
 
@@ -535,9 +537,9 @@ Training takes hours, and machines stop. What has to be on disk so that the run 
    the history                          for the plot
 ```
 
-All of it goes into one file, because two files can disagree. The format is *safetensors*: eight bytes with a length, a
-header in JSON, then the bytes of the arrays. It stores numbers and nothing else. Python's own `pickle` stores *programs*:
-whoever opens a pickled file runs what is in it, and model files are downloaded from strangers.
+All of it goes into one file, because two files can disagree. The format is *safetensors*: eight bytes with a length,
+a header in JSON, then the bytes of the arrays. It stores numbers and nothing else. Python's own `pickle` stores
+*programs*: whoever opens a pickled file runs what is in it, and model files are downloaded from strangers.
 
 ```
    +--------+-----------------------------------------------------------+--------------------+
@@ -547,14 +549,14 @@ whoever opens a pickled file runs what is in it, and model files are downloaded 
    +--------+-----------------------------------------------------------+--------------------+
 ```
 
-Everything that is no array (counts, options, the history) becomes one JSON text in the metadata. So a nested structure has
-to be taken apart: arrays here, the rest there, and a note where each array was.
+Everything that is no array (counts, options, the history) becomes one JSON text in the metadata. So a nested
+structure has to be taken apart: arrays here, the rest there, and a note where each array was.
 
-**Write `_pack`.** It returns `value` with every array replaced by the dictionary `{"__array__": its name}`, and puts the
-arrays into `arrays`. The cases: an array (`_store` puts it away and returns the name); a NumPy number (as a Python number); a
-dictionary (pack every value, under the name of the whole and the key; `_items` checks the keys, which must be text); a
-list or tuple (likewise, with the position as the key); None, bool, int, float, str (as they are). Anything else is a
-TypeError, *now*, before a file has been touched.
+**Write `_pack`.** It returns `value` with every array replaced by the dictionary `{"__array__": its name}`, and puts
+the arrays into `arrays`. The cases: an array (`_store` puts it away and returns the name); a NumPy number (as a
+Python number); a dictionary (pack every value, under the name of the whole and the key; `_items` checks the keys,
+which must be text); a list or tuple (likewise, with the position as the key); None, bool, int, float, str (as they
+are). Anything else is a TypeError, *now*, before a file has been touched.
 
 `_pack({"step": 3, "m": array}, "state", arrays)` is `{"step": 3, "m": {"__array__": "state.m"}}`, and `arrays` is then
 `{"state.m": array}`.
@@ -672,8 +674,8 @@ print(arrays)
 ### All or nothing
 
 Now write the bytes. `open(path, "wb")` *empties the old file at once*. If the machine stops a moment later, the old
-checkpoint is gone and the new one is not there yet: the one moment where a checkpoint is needed is the moment it does not
-exist. So:
+checkpoint is gone and the new one is not there yet: the one moment where a checkpoint is needed is the moment it does
+not exist. So:
 
 ```
    1.  write everything into a temporary file beside it        old file: untouched
@@ -682,11 +684,11 @@ exist. So:
    4.  fsync the folder, so that the new name is on the disk too
 ```
 
-Step 3 (`os.replace`) is atomic: whoever looks sees the old file or the new one. Why step 2? Without it the system may write the new *name*
-to the disk before the new *bytes*; after a power cut the name is there and the file is empty.
+Step 3 (`os.replace`) is atomic: whoever looks sees the old file or the new one. Why step 2? Without it the system may
+write the new *name* to the disk before the new *bytes*; after a power cut the name is there and the file is empty.
 
-**Write `_replace_file`**, steps 1 to 3 (step 4 is given). If anything goes wrong on the way, remove the temporary file and
-let the error pass on.
+**Write `_replace_file`**, steps 1 to 3 (step 4 is given). If anything goes wrong on the way, remove the temporary
+file and let the error pass on.
 
 <details><summary>Hint 1</summary>
 
@@ -740,12 +742,12 @@ A checkpoint that does not fit must not leave half of a model changed. Truncated
 another model, from a newer version: all of it is found out before the first weight is touched. A checksum over
 everything catches even a single flipped bit.
 
-**Write `_misfits`**: given two dictionaries from name to array, what the model has and what the file has, return a list of lines, one
-for each name that is `missing: ...` in the file, one for each that is `unexpected: ...`, and one for each whose shape or dtype
-differs.
+**Write `_misfits`**: given two dictionaries from name to array, what the model has and what the file has, return a
+list of lines, one for each name that is `missing: ...` in the file, one for each that is `unexpected: ...`, and one
+for each whose shape or dtype differs.
 
-With `here = {"a": zeros (2,), "b": zeros (3,)}` and `saved = {"b": zeros (4,), "c": zeros (1,)}` there are three lines, one
-for each of a, c and b.
+With `here = {"a": zeros (2,), "b": zeros (3,)}` and `saved = {"b": zeros (4,), "c": zeros (1,)}` there are three
+lines, one for each of a, c and b.
 
 <details><summary>Hint 1</summary>
 
@@ -959,17 +961,17 @@ print("weights as before:", np.array_equal(weights, model[0].weight.data))
 
 All the pieces are there; what is left is the loop itself, and four decisions.
 
-**Means over an epoch.** Batches differ in size, the last one nearly always. A mean of batch means counts the samples of a
-small batch more. `Running` adds up `loss * count` and divides once, at the end.
+**Means over an epoch.** Batches differ in size, the last one nearly always. A mean of batch means counts the samples
+of a small batch more. `Running` adds up `loss * count` and divides once, at the end.
 
-**Accuracy** makes sense where targets are class numbers, integers of the shape of the outputs without their last axis. `hits` counts;
-elsewhere the accuracy is None.
+**Accuracy** makes sense where targets are class numbers, integers of the shape of the outputs without their last
+axis. `hits` counts; elsewhere the accuracy is None.
 
 **A loss that is no number** ends the run, *before* the step: the weights of the last good step are worth something. The
 error says where it happened, at which learning rate, and what to try.
 
-**Who is told what?** The trainer prints nothing itself. Callbacks are told when an epoch or step ends; `Progress` is one of
-them, `Checkpoint` another, and any function of the trainer can be one.
+**Who is told what?** The trainer prints nothing itself. Callbacks are told when an epoch or step ends; `Progress` is
+one of them, `Checkpoint` another, and any function of the trainer can be one.
 
 **Write `Running.add` and `hits`.** `hits(outputs, targets)` returns two integers, how many rows of `outputs` have their
 maximum where the target says, and how many rows count (targets equal to `ignore_index` do not).
@@ -1085,9 +1087,10 @@ def _state_of(thing):
 """
 ### Callbacks
 
-A callback is an object with any of four methods, or a plain function, which is called with the trainer after every epoch.
-Both of ours are short. `Progress` writes a line per epoch, and on a terminal a bar for the epoch under way; where there is
-no terminal it speaks up every ten seconds, so that a long epoch does not look like a crash. There is nothing to write.
+A callback is an object with any of four methods, or a plain function, which is called with the trainer after every
+epoch. Both of ours are short. `Progress` writes a line per epoch, and on a terminal a bar for the epoch under way;
+where there is no terminal it speaks up every ten seconds, so that a long epoch does not look like a crash. There is
+nothing to write.
 """
 
 
@@ -1198,25 +1201,25 @@ class Progress(Callback):
 
 Four blanks in the class.
 
-**`train_step(batches)`**: one step of the optimizer, from one or several portions. For each of them (skip one whose `count` is 0,
-where every target is ignored): compute outputs and loss; pass the loss through `self._number(loss, inputs)`, which raises if
-it is no number and returns it as a float; add it to `running`, with its count and the two numbers of
-`hits(outputs, targets, self._ignored)`; then `backward`, of the loss times its share of the `total` count. Zeroing before and
-the step after are given.
+**`train_step(batches)`**: one step of the optimizer, from one or several portions. For each of them (skip one whose
+`count` is 0, where every target is ignored): compute outputs and loss; pass the loss through `self._number(loss,
+inputs)`, which raises if it is no number and returns it as a float; add it to `running`, with its count and the two
+numbers of `hits(outputs, targets, self._ignored)`; then `backward`, of the loss times its share of the `total` count.
+Zeroing before and the step after are given.
 
-**`train_epoch(loader)`**: for every group of `self.accumulate` batches: let `self._schedule` set the learning rate, make the
-step, and tell every callback that `batch` batches are done.
+**`train_epoch(loader)`**: for every group of `self.accumulate` batches: let `self._schedule` set the learning rate,
+make the step, and tell every callback that `batch` batches are done.
 
-**`evaluate(loader)`**: mean loss and accuracy over the loader. In eval mode (`_evaluating(self.model)`), or dropout goes on
-dropping; without recording (`no_grad()`), or every batch builds a graph that nobody needs.
+**`evaluate(loader)`**: mean loss and accuracy over the loader. In eval mode (`_evaluating(self.model)`), or dropout
+goes on dropping; without recording (`no_grad()`), or every batch builds a graph that nobody needs.
 
-**`fit`**: as long as there are fewer than `epochs` epochs and nobody has set `stop`: train one, evaluate if there is something to
-evaluate on and let `self._complete` put that into the history, tell the callbacks.
+**`fit`**: as long as there are fewer than `epochs` epochs and nobody has set `stop`: train one, evaluate if there is
+something to evaluate on and let `self._complete` put that into the history, tell the callbacks.
 
 <details><summary>Hint 1</summary>
 
-`loss * share` with a Python number is a tensor of the loss's dtype, recorded like everything else. For a single portion the
-share is 1, and multiplying would only lengthen the graph.
+`loss * share` with a Python number is a tensor of the loss's dtype, recorded like everything else. For a single
+portion the share is 1, and multiplying would only lengthen the graph.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -1513,8 +1516,9 @@ plt.show()
 
 # %% [markdown]
 """
-The loss of the training points is the mean over the epoch, with dropout at work and weights that were still getting better;
-that of the unseen points is taken at the end of the epoch, without dropout. So at first the second may well be lower.
+The loss of the training points is the mean over the epoch, with dropout at work and weights that were still getting
+better; that of the unseen points is taken at the end of the epoch, without dropout. So at first the second may well
+be lower.
 
 And when it goes wrong? A learning rate of 1000, and then data with a hole in it:
 """
@@ -1683,8 +1687,8 @@ print(f"a step by hand {1e6 * by_hand:.0f} us, by the trainer {1e6 * by_trainer:
 
 # %% [markdown]
 """
-**A checkpoint.** How large, and where does the time go? To write the bytes is one thing, to wait until the disk has them
-another.
+**A checkpoint.** How large, and where does the time go? To write the bytes is one thing, to wait until the disk has
+them another.
 """
 
 # %%
@@ -1743,49 +1747,50 @@ print(trainer.evaluate([samples]))
 """
 ## Questions
 
-**1.** A run has 50 epochs and `CosineSchedule(0.001, 0.0, 50)`. It is resumed from the checkpoint of epoch 20, by a script that
-forgot to restore the epoch count. What does the learning rate do, and how would you see it in the history?
+**1.** A run has 50 epochs and `CosineSchedule(0.001, 0.0, 50)`. It is resumed from the checkpoint of epoch 20, by a
+script that forgot to restore the epoch count. What does the learning rate do, and how would you see it in the
+history?
 
 <details><summary>Answer</summary>
 
-It starts again at 0.001, where it should be 0.001 * (1 + cos(0.4 pi)) / 2 = 0.00065, and is never below
-0.001 * (1 + cos(0.6 pi)) / 2 = 0.00035 if the script stops after 30 more epochs. The plot of `lr` has a jump, and the loss
-jumps up with it.
+It starts again at 0.001, where it should be 0.001 * (1 + cos(0.4 pi)) / 2 = 0.00065, and is never below 0.001 * (1 +
+cos(0.6 pi)) / 2 = 0.00035 if the script stops after 30 more epochs. The plot of `lr` has a jump, and the loss jumps
+up with it.
 </details>
 
-**2.** With `grad_clip_norm=1.0` the history's `grad_norm` lies between 40 and 60 in every epoch. What does that mean for the
-step length of SGD, and for Adam's?
+**2.** With `grad_clip_norm=1.0` the history's `grad_norm` lies between 40 and 60 in every epoch. What does that mean
+for the step length of SGD, and for Adam's?
 
 <details><summary>Answer</summary>
 
-Every step is clipped, so SGD walks with constant length lr * 1.0: it is no longer gradient descent with a learning rate but
-with a fixed step length, and changing the loss's scale changes nothing. Adam divides by sqrt(v), which shrinks with the
-clipped gradients, so its steps are about as long as before. A limit is meant for the rare batch; take one a little
-above the usual norm.
+Every step is clipped, so SGD walks with constant length lr * 1.0: it is no longer gradient descent with a learning
+rate but with a fixed step length, and changing the loss's scale changes nothing. Adam divides by sqrt(v), which
+shrinks with the clipped gradients, so its steps are about as long as before. A limit is meant for the rare batch;
+take one a little above the usual norm.
 </details>
 
-**3.** Batches of 32, `accumulate=4`, and 100 batches in an epoch, the last of which has 8 samples. How many steps does an epoch have?
-What share of its group's gradient do the last 8 samples get, and what would they get with 1/k?
+**3.** Batches of 32, `accumulate=4`, and 100 batches in an epoch, the last of which has 8 samples. How many steps
+does an epoch have? What share of its group's gradient do the last 8 samples get, and what would they get with 1/k?
 
 <details><summary>Answer</summary>
 
-100 / 4 = 25 steps. The last group has 32 + 32 + 32 + 8 = 104 samples, so the last portion gets 8/104 = 7.7 %. With 1/4 it
-would get 25 %: each of these 8 samples would count 32/8 = 4 times as much as the others.
+100 / 4 = 25 steps. The last group has 32 + 32 + 32 + 8 = 104 samples, so the last portion gets 8/104 = 7.7 %. With
+1/4 it would get 25 %: each of these 8 samples would count 32/8 = 4 times as much as the others.
 </details>
 
-**4.** GPT-2 small has 124 million parameters and is trained with Adam in float32. How large is a checkpoint? The disk takes 500 MB
-per second and the run saves every ten minutes: what share of the time is spent on it? And for a model of 175 billion
-parameters, on the same disk?
+**4.** GPT-2 small has 124 million parameters and is trained with Adam in float32. How large is a checkpoint? The disk
+takes 500 MB per second and the run saves every ten minutes: what share of the time is spent on it? And for a model of
+175 billion parameters, on the same disk?
 
 <details><summary>Answer</summary>
 
-Weights, m and v: 12 bytes per parameter, 1.49 GB; 3 s, or 0.5 % of the time. 175 billion: 2.1 TB, 4,200 s, longer than the
-ten minutes between two checkpoints. Large runs write in parallel from many machines, and in the background from a copy
-in memory.
+Weights, m and v: 12 bytes per parameter, 1.49 GB; 3 s, or 0.5 % of the time. 175 billion: 2.1 TB, 4,200 s, longer
+than the ten minutes between two checkpoints. Large runs write in parallel from many machines, and in the background
+from a copy in memory.
 </details>
 
-**5.** Write a callback that ends the run when the loss on the validation data has not improved for three epochs, and keeps the best
-weights. Which line of the trainer makes it possible to write it without touching the class?
+**5.** Write a callback that ends the run when the loss on the validation data has not improved for three epochs, and
+keeps the best weights. Which line of the trainer makes it possible to write it without touching the class?
 
 <details><summary>Answer</summary>
 
