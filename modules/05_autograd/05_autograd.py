@@ -539,6 +539,204 @@ class EinsumBackward(Function, op="einsum"):
         return tuple(grads)
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-networks", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
+class ReLUBackward(Function, op="relu"):
+    """out = max(x, 0), so dx = grad where out > 0 and 0 elsewhere."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        return grad * (self.saved["out"] > 0)
+        ### END SOLUTION
+
+
+class LeakyReLUBackward(Function, op="leaky_relu"):
+    """dx = grad where x > 0, and negative_slope * grad elsewhere."""
+
+    def backward(self, grad):
+        (x,) = self.inputs
+        slope = (x.data > 0).astype(grad.dtype)
+        return grad * np.maximum(slope, self.saved["negative_slope"])
+
+
+class SigmoidBackward(Function, op="sigmoid"):
+    """out = 1 / (1 + e^-x) has the slope out (1 - out): dx = grad * out * (1 - out)."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        out = self.saved["out"]
+        dx = 1 - out
+        dx *= out
+        dx *= grad
+        return dx
+        ### END SOLUTION
+
+
+class TanhBackward(Function, op="tanh"):
+    """dx = grad * (1 - out^2)."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        out = self.saved["out"]
+        dx = 1 - out * out
+        dx *= grad
+        return dx
+        ### END SOLUTION
+
+
+class SoftplusBackward(Function, op="softplus"):
+    """out = log(1 + e^x), so 1 - e^-out is sigmoid(x), its slope: dx = grad * (1 - e^-out)."""
+
+    def backward(self, grad):
+        return grad * -np.expm1(-self.saved["out"])
+
+
+class SiLUBackward(Function, op="silu"):
+    """out = x * gate with gate = sigmoid(x), so dx = grad * gate * (1 + x (1 - gate))."""
+
+    def backward(self, grad):
+        (x,), gate = self.inputs, self.saved["gate"]
+        dx = np.clip(x.data, -1000, 1000)  # as in the forward pass: further out the gate is 0 or 1, and 0 * inf is NaN
+        dx *= 1 - gate
+        dx += 1
+        dx *= gate
+        dx *= grad
+        return dx
+
+
+class GELUBackward(Function, op="gelu"):
+    """out = x * gate with gate = sigmoid(v) and v = 2 sqrt(2/pi) (x + 0.044715 x^3), so
+    dx = grad * gate * (1 + x (1 - gate) dv/dx).
+    """
+
+    def backward(self, grad):
+        (x,), gate = self.inputs, self.saved["gate"]
+        near = np.clip(x.data, -1000, 1000)  # as in the forward pass
+        dx = near * near
+        dx *= 3 * 0.044715
+        dx += 1
+        dx *= near
+        dx *= 2 * math.sqrt(2 / math.pi)
+        dx *= 1 - gate
+        dx += 1
+        dx *= gate
+        dx *= grad
+        return dx
+
+
+class SoftmaxBackward(Function, op="softmax"):
+    """out_i = e^x_i / sum e^x. Raising one share lowers all others: dx = out * (grad - sum(grad * out))."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        out, axis = self.saved["out"], self.saved["axis"]
+        dx = grad * out
+        dx -= out * dx.sum(axis=axis, keepdims=True)
+        return dx
+        ### END SOLUTION
+
+
+class LogSoftmaxBackward(Function, op="log_softmax"):
+    """out = x - log(sum e^x), so dx = grad - softmax(x) * sum(grad), and softmax(x) is e^out."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        dx = np.exp(self.saved["out"])
+        dx *= grad.sum(axis=self.saved["axis"], keepdims=True)
+        return np.subtract(grad, dx, out=dx)
+        ### END SOLUTION
+
+
+class LinearBackward(Function, op="linear"):
+    """out = x W + b, so dx = grad W^T, dW = x^T grad, db = the sum of grad over all rows."""
+
+    def backward(self, grad):
+        x, weight = self.inputs[:2]
+        rows = x.data.reshape(-1, x.shape[-1])
+        grad = grad.reshape(-1, grad.shape[-1])
+        ### BEGIN SOLUTION
+        dx = (grad @ weight.data.T).reshape(x.shape) if x.requires_grad else None
+        dweight = rows.T @ grad if weight.requires_grad else None
+        if len(self.inputs) == 2:
+            return dx, dweight
+        return dx, dweight, np.ones_like(grad, shape=len(grad)) @ grad  # faster than grad.sum(axis=0)
+        ### END SOLUTION
+
+
+class DropoutBackward(Function, op="dropout"):
+    """out = x * mask, with the mask 0 or 1 / (1 - p), so dx = grad * mask."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        return grad * self.saved["mask"]
+        ### END SOLUTION
+
+
+class MSELossBackward(Function, op="mse_loss"):
+    """(pred - target)^2 has the slope 2 (pred - target), times each element's share in the result; dtarget = -dpred."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        dpred = self.saved["distance"] * (2 * self.saved["share"] * grad)
+        return dpred, -dpred if self.inputs[1].requires_grad else None
+        ### END SOLUTION
+
+
+class HuberLossBackward(Function, op="huber_loss"):
+    """The slope is pred - target, held between -delta and delta."""
+
+    def backward(self, grad):
+        dpred = self.saved["slope"] * (self.saved["share"] * grad)
+        return dpred, -dpred if self.inputs[1].requires_grad else None
+
+
+class BinaryCrossEntropyBackward(Function, op="binary_cross_entropy"):
+    """dp = (p - t) / (p (1 - p)), finite at 0 and 1 as in PyTorch, dt = log(1 - p) - log(p); both times the share."""
+
+    def backward(self, grad):
+        (prob, target), saved = self.inputs, self.saved
+        p, t = prob.data, target.data
+        grad = saved["share"] * grad
+        dtarget = (saved["no"] - saved["yes"]) * grad if target.requires_grad else None
+        return (p - t) / np.maximum(p * (1 - p), 1e-12) * grad, dtarget
+
+
+class BCEWithLogitsBackward(Function, op="binary_cross_entropy_with_logits"):
+    """softplus(x) - t x has the slope sigmoid(x) - t, times the share; dt = -x."""
+
+    def backward(self, grad):
+        ### BEGIN SOLUTION
+        (logits, target), saved = self.inputs, self.saved
+        grad = saved["share"] * grad
+        dlogits = -np.expm1(-saved["softplus"])  # sigmoid(x), as in SoftplusBackward
+        dlogits -= target.data
+        dlogits *= grad
+        return dlogits, -logits.data * grad if target.requires_grad else None
+        ### END SOLUTION
+
+
+class CrossEntropyBackward(Function, op="cross_entropy"):
+    """dlogits = softmax - onehot, times each row's share in the result: what the model believes minus what is true."""
+
+    def backward(self, grad):
+        (x,), rows, dx = self.inputs, self.saved["rows"], self.saved["exps"]
+        grad = grad.reshape(-1) * self.saved["shares"]  # one number, or one per row
+        ### BEGIN SOLUTION
+        dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
+        dx[np.arange(len(rows)), rows] -= grad
+        return dx.reshape(x.shape)
+        ### END SOLUTION
+
+
+class KLDivBackward(Function, op="kl_div"):
+    """t (log t - x) has the slopes -t for x and log t - x + 1 for t, times each element's share in the result."""
+
+    def backward(self, grad):
+        target, saved = self.inputs[1], self.saved
+        grad = saved["share"] * grad
+        return -target.data * grad, (saved["surprise"] + 1) * grad if target.requires_grad else None
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-order", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _history(root, stop=()):

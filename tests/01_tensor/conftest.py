@@ -86,7 +86,7 @@ OPERATIONS = [
     plain("clip", lambda x: T.clip(x, 1, 2), 1, "min max"),
     made_of("take", lambda x: T.take(x, [0, 2], axis=1), 1, GETITEM),
     made_of("gather", lambda x: T.gather(x, 0, INDEX), 1, GETITEM),
-    plain("scatter_add", lambda x, y: T.scatter_add(x, 0, INDEX, y[:2]), 2, "where"),
+    made_of("scatter_add", lambda x, y: T.scatter_add(x, 0, INDEX, y[:2]), 2, GETITEM, ("scatter_add", 2, "where")),
     made_of("sort", lambda x: T.sort(x)[0], 1, ("argsort", 1, ""), GETITEM),
     made_of("topk", lambda x: T.topk(x, 2)[0], 1, ("argsort", 1, ""), GETITEM, GETITEM, GETITEM),
     plain("pad", lambda x: T.pad(x, 1), 1, "widths"),
@@ -95,8 +95,10 @@ OPERATIONS = [
     plain("copy", lambda x: x.copy(), 1),
     plain("astype", lambda x: T.astype(x, np.float16), 1),
 ]
-# scatter_add takes a slice of y first
-OPERATIONS[[op.name for op in OPERATIONS].index("scatter_add")].announces.insert(0, ("getitem", 1, {"index"}))
+
+@pytest.fixture
+def operations():
+    return OPERATIONS
 
 
 @pytest.fixture(params=OPERATIONS, ids=str)

@@ -1,0 +1,24 @@
+"""Comparison with a message to act on."""
+
+import numpy as np
+
+
+def assert_close(got, want, rtol=1e-5, atol=1e-6, what=""):
+    """Fail unless `got` has the shape, the kind of dtype and the values of `want`; say what came and where it differs.
+
+    Both may be tensors, arrays or numbers. NaN equals NaN.
+    """
+    name = f"{what}: " if what else ""
+    typed = isinstance(want, np.ndarray)
+    got, want = np.asarray(getattr(got, "data", got)), np.asarray(getattr(want, "data", want))
+    if got.shape != want.shape:
+        raise AssertionError(f"{name}expected shape {want.shape}, got shape {got.shape}")
+    if typed and got.dtype.kind != want.dtype.kind:
+        raise AssertionError(f"{name}expected dtype {want.dtype}, got dtype {got.dtype}")
+    close = np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)
+    if not close.all():
+        place = tuple(int(i) for i in np.argwhere(~close)[0])
+        raise AssertionError(
+            f"{name}values differ at {int((~close).sum())} of {want.size} places; first at index {place}: "
+            f"expected {want[place]!r}, got {got[place]!r} (shape {want.shape}, expected {want.dtype}, got {got.dtype})"
+        )

@@ -1,0 +1,108 @@
+"""The course as `course.toml` describes it: modules, milestones, doors, and where their files lie."""
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class CourseError(Exception):
+    """The course table is missing or wrong, or has no such module or milestone."""
+
+
+@dataclass(frozen=True)
+class Module:
+    number: int
+    name: str
+    title: str
+    points: int = 0
+
+    @property
+    def id(self):
+        return f"{self.number:02d}"
+
+    @property
+    def slug(self):
+        return f"{self.id}_{self.name}"
+
+
+@dataclass(frozen=True)
+class Milestone:
+    number: int
+    name: str
+    title: str
+    needs: tuple = ()
+
+    @property
+    def id(self):
+        return f"{self.number:02d}"
+
+    @property
+    def slug(self):
+        return f"{self.id}_{self.name}"
+
+
+@dataclass
+class Course:
+    root: Path
+    modules: list
+    milestones: list
+    doors: dict = field(default_factory=dict)
+
+    @staticmethod
+    def find_root(start="."):
+        """The nearest folder at or above `start` that holds a course.toml."""
+        start = Path(start).resolve()
+        for folder in (start, *start.parents):
+            if (folder / "course.toml").is_file():
+                return folder
+        raise CourseError(f"no course.toml in {start} or above it; change into the course's folder first")
+
+    @classmethod
+    def load(cls, root):
+        path = Path(root) / "course.toml"
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            modules = [Module(**entry) for entry in table["module"]]
+            milestones = [
+                Milestone(**{**entry, "needs": tuple(entry.get("needs", ()))}) for entry in table.get("milestone", [])
+            ]
+        except FileNotFoundError:
+            raise CourseError(f"{path} is missing") from None
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise CourseError(f"{path} does not describe a course: {error}") from None
+        if [m.number for m in modules] != sorted({m.number for m in modules}):
+            raise CourseError(f"{path}: module numbers must rise, each used once")
+        return cls(Path(root), modules, milestones, table.get("doors", {}))
+
+    def module(self, name):
+        """The module meant by 5, "5", "05", "05_autograd" or "autograd"."""
+        return _find("module", name, self.modules)
+
+    def milestone(self, name):
+        """The milestone meant by 3, "03", "03_1986_mlp" or "1986_mlp"."""
+        return _find("milestone", name, self.milestones)
+
+    def source(self, module):
+        """The lesson's file: percent script or notebook, whichever was saved last."""
+        folder = self.root / "modules" / module.slug
+        found = [path for path in (folder / f"{module.slug}{end}" for end in (".py", ".ipynb")) if path.is_file()]
+        if not found:
+            raise CourseError(f"module {module.slug} has no lesson in {folder}")
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+    def upto(self, name=None):
+        """The modules up to and including `name` (None: all) whose lessons exist."""
+        last = self.modules[-1].number if name is None else self.module(name).number
+        return [m for m in self.modules if m.number <= last]
+
+
+def _find(kind, name, entries):
+    text = str(name)
+    for entry in entries:
+        if text in (entry.slug, entry.name) or (text.isdigit() and int(text) == entry.number):
+            return entry
+    names = [entry.slug for entry in entries]
+    close = difflib.get_close_matches(text, names + [entry.name for entry in entries], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise CourseError(f"no {kind} {text!r}{hint} There are: {', '.join(names)}")

@@ -1,0 +1,288 @@
+"""From lessons to library: the cells marked `#| export` become the files of the package.
+
+Everything is read, compiled and formatted in memory first; only then are files replaced, one rename each. The result
+depends on the lessons and on course.toml alone.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HEADER = "# Generated from {source} by `tito export`. To change this file, edit the lesson and export again.\n"
+MARK = re.compile(r"^# Generated from .* by `tito export`\.")
+DIRECTIVE = re.compile(r"^#\|\s*(default_exp|export|data)\b[ \t]*(\S*)[ \t]*$")
+FENCE = re.compile(r"^\s*### (BEGIN|END) SOLUTION\s*$")
+STDLIB, THIRD, OWN = range(3)
+
+
+class ExportError(Exception):
+    """A lesson that cannot become a package: names the module, the code cell (counted from 1) and the line in it."""
+
+    def __init__(self, message, module="", cell=None, line=None):
+        where = module + (f", code cell {cell}" if cell else "") + (f", line {line}" if line else "")
+        super().__init__(f"{where}: {message}" if where else message)
+        self.module, self.cell, self.line, self.message = module, cell, line, message
+
+
+@dataclass
+class Cell:
+    """One code cell: `number` counts code cells from 1; `target` is the package file it ships to, if it does."""
+
+    number: int
+    source: str
+    grade_id: str | None = None
+    target: str | None = None
+    body: str = ""
+
+
+@dataclass
+class Lesson:
+    slug: str
+    path: Path
+    cells: list = field(default_factory=list)
+    data: list = field(default_factory=list)
+
+
+def read_lesson(path, slug):
+    """The code cells of a lesson (percent script or notebook), their directives read."""
+    import jupytext
+    import nbformat
+
+    try:
+        notebook = (
+            nbformat.read(path, as_version=4)
+            if path.suffix == ".ipynb"
+            else jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+        )
+    except Exception as error:  # whatever a damaged file makes a parser raise
+        raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
+    lesson, default = Lesson(slug, path), None
+    sources = (cell for cell in notebook.cells if cell.cell_type == "code")
+    for number, cell in enumerate(sources, 1):
+        made = Cell(number, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
+        kept = []
+        for line, text in enumerate(cell.source.splitlines(), 1):
+            found = DIRECTIVE.match(text)
+            if not found:
+                if text.startswith("#|"):
+                    raise ExportError(f"unknown directive {text!r}", slug, number, line)
+                kept.append("" if FENCE.match(text) else text)
+                continue
+            kept.append("")  # so that line numbers stay
+            word, argument = found.groups()
+            if word == "default_exp":
+                default = argument
+            elif word == "data":
+                lesson.data.append(argument)
+            else:
+                made.target = argument or default
+                if made.target is None:
+                    raise ExportError("export without a file; put `#| default_exp some.file` first", slug, number, line)
+        made.body = "\n".join(kept)
+        lesson.cells.append(made)
+    if not any(cell.target for cell in lesson.cells):
+        raise ExportError(f"{path} exports nothing; its cells need `#| export`", slug)
+    return lesson
+
+
+def _parse(lesson, cell):
+    try:
+        return ast.parse(cell.body)
+    except SyntaxError as error:
+        text = (error.text or "").rstrip()
+        raise ExportError(f"{error.msg}\n    {text}", lesson.slug, cell.number, error.lineno) from None
+
+
+def _drop_lines(body, nodes):
+    gone = {line for node in nodes for line in range(node.lineno, node.end_lineno + 1)}
+    return "\n".join(text for line, text in enumerate(body.splitlines(), 1) if line not in gone)
+
+
+def _file_text(lesson, target, earlier):
+    """The text of one package file, before ruff: header, docstring, imports, cells. And the names it defines."""
+    doc, imports, bodies, defined = None, {}, [], {}
+    used = set()
+    for cell in (cell for cell in lesson.cells if cell.target == target):
+        tree = _parse(lesson, cell)
+        hoisted = []
+        for i, node in enumerate(tree.body):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imports[ast.unparse(node)] = node
+                hoisted.append(node)
+            elif doc is None and i == 0 and not bodies and isinstance(node, ast.Expr) and _is_text(node.value):
+                doc = ast.get_source_segment(cell.body, node)
+                hoisted.append(node)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                if node.name in defined:
+                    raise ExportError(
+                        f"{node.name} is defined twice, also in code cell {defined[node.name]}",
+                        lesson.slug,
+                        cell.number,
+                        node.lineno,
+                    )
+                defined[node.name] = cell.number
+            elif isinstance(node, ast.Assign):
+                defined.update((name.id, cell.number) for name in node.targets if isinstance(name, ast.Name))
+        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        bodies.append(_drop_lines(cell.body, hoisted).strip("\n"))
+    if doc is None:
+        raise ExportError(f"the first cell that exports to {target} must begin with the file's docstring", lesson.slug)
+    bound = {alias.asname or alias.name.split(".")[0] for node in imports.values() for alias in node.names}
+    for other, names in earlier.items():  # a lesson's second file may use what its first one defines
+        wanted = sorted((used & set(names)) - bound - set(defined))
+        if wanted:
+            imports[f"from tinytorch.{other} import {', '.join(wanted)}"] = None
+    source = f"modules/{lesson.slug}/{lesson.slug}.py"
+    body = "\n\n\n".join(body for body in bodies if body)
+    text = HEADER.format(source=source) + doc + "\n\n" + "\n".join(imports) + "\n\n\n" + body + "\n"
+    return text, list(defined)
+
+
+def _is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _ruff(texts):
+    """Every text with sorted imports, in the project's format; the user's own settings do not matter."""
+    from ruff.__main__ import find_ruff_bin
+
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in texts.items():
+            file = Path(folder) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        common = ["--isolated", "--no-cache", "--quiet", folder]
+        options = ["--config", "line-length=120", "--config", "target-version='py311'"]
+        fix = ["check", "--select", "I", "--config", "lint.isort.known-first-party=['tinytorch']", "--fix"]
+        for command in (fix, ["format"]):
+            done = subprocess.run([find_ruff_bin(), *command, *options, *common], capture_output=True, text=True)
+            if done.returncode:
+                raise ExportError(f"ruff {command[0]} failed: {done.stdout}{done.stderr}")
+        return {path: (Path(folder) / path).read_text(encoding="utf-8") for path in texts}
+
+
+def _public(text, kind):
+    return [n.name for n in ast.parse(text).body if isinstance(n, kind) and not n.name.startswith("_")]
+
+
+def _door(name, table, files, doors):
+    """The text of one door: the names it shows of the files that exist, or None if there are none."""
+    lines, names = [], []
+    for file, text in files.items():
+        shown = []
+        if file in table.get("classes", ()):
+            shown += _public(text, ast.ClassDef)
+        if file in table.get("functions", ()):
+            shown += _public(text, ast.FunctionDef)
+        if shown:
+            lines.append(f"from tinytorch.{file} import {', '.join(shown)}")
+            names += shown
+    if not names:
+        return None
+    inner = sorted(d.rpartition(".")[2] for d in doors if d.rpartition(".")[0] == name)
+    if inner:
+        lines.append(f"from {name} import {', '.join(inner)}")
+    exported = ", ".join(f'"{n}"' for n in sorted(set(names + inner)))
+    return lines, exported
+
+
+TITLES = {
+    "tinytorch": "TinyTorch: a deep-learning framework in NumPy, written lesson by lesson.",
+    "tinytorch.nn": "Layers, activations and losses as classes.",
+    "tinytorch.nn.functional": "Activations, layers and losses as functions.",
+    "tinytorch.optim": "Optimizers.",
+    "tinytorch.utils.data": "Data sets and loaders.",
+}
+
+
+def build(course, upto=None):
+    """The package of the modules up to `upto` (None: all): from path within it to text, or bytes for data files."""
+    texts, binary, owner = {}, {}, {}
+    for module in course.upto(upto):
+        lesson = read_lesson(course.source(module), module.slug)
+        earlier = {}
+        for target in dict.fromkeys(cell.target for cell in lesson.cells if cell.target):
+            if target in owner:
+                raise ExportError(f"{target} already belongs to module {owner[target]}", lesson.slug)
+            owner[target] = lesson.slug
+            texts[target], earlier[target] = _file_text(lesson, target, earlier)
+        for file in lesson.data:
+            path = lesson.path.parent / Path(file).name
+            if not path.is_file():
+                raise ExportError(f"data file {path.name} is not beside the lesson", lesson.slug)
+            binary[file] = path.read_bytes()
+    files = {}
+    source = HEADER.format(source="course.toml")
+    shown = [name for name in course.doors if _door(name, course.doors[name], texts, ())]
+    for name in shown:
+        lines, exported = _door(name, course.doors[name], texts, shown)
+        extra = ""
+        if name == "tinytorch":
+            lines += ["import numpy as np"] + [
+                f"from {d.rpartition('.')[0]} import {d.rpartition('.')[2]}"
+                for d in shown
+                if d.count(".") == 1
+            ]
+            extra = '__version__ = "0.1.0"\nfloat32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64\n\n'
+        path = name.split(".")[1:]
+        package = any(d.startswith(name + ".") for d in shown) or not path
+        file = "/".join([*path, "__init__.py"]) if package else "/".join(path) + ".py"
+        files[file] = f'{source}"""{TITLES.get(name, name)}"""\n\n' + "\n".join(lines) + f"\n\n{extra}__all__ = [{exported}]\n"
+    for target, text in texts.items():
+        files[target.replace(".", "/") + ".py"] = text
+    for file in list(files):
+        for folder in Path(file).parents:
+            files.setdefault((folder / "__init__.py").as_posix(), source)
+    done = dict(sorted(_ruff(files).items()))
+    for file, text in done.items():
+        left = [line for line in text.splitlines() if FENCE.match(line) or line.startswith(("# %%", "#|"))]
+        if left:
+            raise ExportError(f"{file} would still hold {left[0]!r}")
+        compile(text, file, "exec")
+    return {**done, **dict(sorted(binary.items()))}
+
+
+def _bytes(content):
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def _ours(folder):
+    """The files under `folder` that an earlier export wrote."""
+    for path in sorted(folder.rglob("*.py")):
+        with path.open(encoding="utf-8") as file:
+            if MARK.match(file.readline()):
+                yield path
+
+
+def check(course, upto=None):
+    """The package's files that differ from what the lessons say, as paths within it."""
+    folder, built = course.root / "tinytorch", build(course, upto)
+    drifted = [f for f, c in built.items() if not (folder / f).is_file() or (folder / f).read_bytes() != _bytes(c)]
+    stray = [p.relative_to(folder).as_posix() for p in _ours(folder)] if folder.is_dir() else []
+    return sorted(drifted + [file for file in stray if file not in built])
+
+
+def export(course, upto=None, to=None):
+    """Write the package to `to`/tinytorch (default: the course's own folder). Returns the paths that changed."""
+    folder, built = Path(to or course.root) / "tinytorch", build(course, upto)
+    changed = []
+    for file, content in built.items():
+        path = folder / file
+        if path.is_file() and path.read_bytes() == _bytes(content):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".export-")
+        with os.fdopen(handle, "wb") as out:
+            out.write(_bytes(content))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        changed.append(file)
+    for path in list(_ours(folder)):
+        if path.relative_to(folder).as_posix() not in built:
+            path.unlink()
+            changed.append(path.relative_to(folder).as_posix())
+    return changed
