@@ -57,6 +57,30 @@ def list_():
         print(f"{entry.slug:24} {entry.title}")
 
 
+milestone = typer.Typer(no_args_is_help=True, help="Replay history on your own package.")
+app.add_typer(milestone, name="milestone")
+
+
+@milestone.command(name="list")
+def milestone_list():
+    """The milestones of the course."""
+    for entry in _course().milestones:
+        print(f"{entry.slug:24} {entry.title}")
+
+
+@milestone.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context, name: str):
+    """Run a milestone; what follows the name goes to its script."""
+    import os
+    import subprocess
+
+    course = _course()
+    script = course.root / "milestones" / f"{course.milestone(name).slug}.py"
+    path = os.pathsep.join(filter(None, [str(course.root), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run([sys.executable, script, *context.args], env={**os.environ, "PYTHONPATH": path})
+    raise typer.Exit(done.returncode)
+
+
 def main():
     from tito.course import CourseError
     from tito.export import ExportError
