@@ -102,9 +102,27 @@ def _drop_lines(body, nodes):
     return "\n".join(text for line, text in enumerate(body.splitlines(), 1) if line not in gone)
 
 
-def _file_text(lesson, target, earlier):
-    """The text of one package file, before ruff: header, docstring, imports, cells. And the names it defines."""
-    doc, imports, bodies, defined = None, {}, [], {}
+def _definitions(lesson, target):
+    """The names that the cells of one package file define at top level, each with the number of its cell."""
+    defined = {}
+    for cell in (cell for cell in lesson.cells if cell.target == target):
+        for node in _parse(lesson, cell).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                if node.name in defined:
+                    message = f"{node.name} is defined twice, also in code cell {defined[node.name]}"
+                    raise ExportError(message, lesson.slug, cell.number, node.lineno)
+                defined[node.name] = cell.number
+            elif isinstance(node, ast.Assign):
+                defined.update((name.id, cell.number) for name in node.targets if isinstance(name, ast.Name))
+    return defined
+
+
+def _file_text(lesson, target, siblings):
+    """The text of one package file, before ruff: header, docstring, imports, cells.
+
+    `siblings` maps the module's files to the names they define; a name used here and defined there is imported.
+    """
+    doc, imports, bodies = None, {}, []
     used = set()
     for cell in (cell for cell in lesson.cells if cell.target == target):
         tree = _parse(lesson, cell)
@@ -116,30 +134,18 @@ def _file_text(lesson, target, earlier):
             elif doc is None and i == 0 and not bodies and isinstance(node, ast.Expr) and _is_text(node.value):
                 doc = ast.get_source_segment(cell.body, node)
                 hoisted.append(node)
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                if node.name in defined:
-                    raise ExportError(
-                        f"{node.name} is defined twice, also in code cell {defined[node.name]}",
-                        lesson.slug,
-                        cell.number,
-                        node.lineno,
-                    )
-                defined[node.name] = cell.number
-            elif isinstance(node, ast.Assign):
-                defined.update((name.id, cell.number) for name in node.targets if isinstance(name, ast.Name))
         used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         bodies.append(_drop_lines(cell.body, hoisted).strip("\n"))
     if doc is None:
         raise ExportError(f"the first cell that exports to {target} must begin with the file's docstring", lesson.slug)
     bound = {alias.asname or alias.name.split(".")[0] for node in imports.values() for alias in node.names}
-    for other, names in earlier.items():  # a lesson's second file may use what its first one defines
-        wanted = sorted((used & set(names)) - bound - set(defined))
-        if wanted:
+    for other, names in siblings.items():
+        wanted = sorted((used & set(names)) - bound - set(siblings[target]))
+        if other != target and wanted:
             imports[f"from tinytorch.{other} import {', '.join(wanted)}"] = None
     source = f"modules/{lesson.slug}/{lesson.slug}.py"
     body = "\n\n\n".join(body for body in bodies if body)
-    text = HEADER.format(source=source) + doc + "\n\n" + "\n".join(imports) + "\n\n\n" + body + "\n"
-    return text, list(defined)
+    return HEADER.format(source=source) + doc + "\n\n" + "\n".join(imports) + "\n\n\n" + body + "\n"
 
 
 def _is_text(node):
@@ -204,12 +210,13 @@ def build(course, upto=None):
     texts, binary, owner = {}, {}, {}
     for module in course.upto(upto):
         lesson = read_lesson(course.source(module), module.slug)
-        earlier = {}
-        for target in dict.fromkeys(cell.target for cell in lesson.cells if cell.target):
+        targets = dict.fromkeys(cell.target for cell in lesson.cells if cell.target)
+        siblings = {target: _definitions(lesson, target) for target in targets}
+        for target in targets:
             if target in owner:
                 raise ExportError(f"{target} already belongs to module {owner[target]}", lesson.slug)
             owner[target] = lesson.slug
-            texts[target], earlier[target] = _file_text(lesson, target, earlier)
+            texts[target] = _file_text(lesson, target, siblings)
         for file in lesson.data:
             path = lesson.path.parent / Path(file).name
             if not path.is_file():

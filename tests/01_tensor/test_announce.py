@@ -200,7 +200,7 @@ def test_a_method_computes_what_the_function_of_its_name_computes(name):
     [
         *(("sum", (1, True)), ("mean", (1, True)), ("var", (1, True, 1)), ("std", (1, True, 1)), ("max", (0, True))),
         *(("min", (0, True)), ("argmax", (0, True)), ("argmin", (0, True)), ("cumsum", (0,)), ("logsumexp", (0, True))),
-        *(("reshape", (4, 1)), ("transpose", (0, 1)), ("swapaxes", (0, 1)), ("permute", (1, 0)), ("flatten", (0, 1))),
+        *(("reshape", (4, 1)), ("transpose", (0, 1)), ("swapaxes", (0, 1)), ("permute", (1, 0, 2)), ("flatten", (0, 1))),
         *(("squeeze", (-1,)), ("unsqueeze", (1,)), ("broadcast_to", (3, 2, 2, 1)), ("clip", (2, 3))),
         *(("masked_fill", ([[[True], [False]]], 5.0)), ("take", ([1], 0)), ("gather", (0, [[[1], [0]]]))),
         *(("scatter_add", (0, [[[1], [0]]], [[[5.0], [6.0]]])), ("pad", (1, 9)), ("pad", (1,))),

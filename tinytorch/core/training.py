@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinytorch.core.autograd import no_grad
+from tinytorch.core.checkpoint import CheckpointError, load, save
 from tinytorch.core.layers import Module, walk
 from tinytorch.core.losses import CrossEntropyLoss, NLLLoss
 from tinytorch.core.optimizers import Optimizer, pieces
