@@ -54,7 +54,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -581,8 +580,8 @@ nowhere, raise the TypeError that `_refused` makes.
 #| export core.checkpoint
 """Checkpoints: a model, its optimizer and the random generator in one file that is whole or not there.
 
-The file is in the safetensors format: arrays, and in the header's metadata one JSON text with everything else. Nothing is
-ever unpickled. `save` writes beside the old file and renames; `load` looks at everything before it changes anything.
+The file is in the safetensors format: arrays, and in the header's metadata one JSON text with everything else. Nothing
+is ever unpickled. `save` writes beside the old file and renames; `load` looks at everything before it changes anything.
 """
 
 import contextlib
@@ -710,7 +709,7 @@ To remove a file that was not made yet is a FileNotFoundError, which `contextlib
 # %% nbgrader={"grade": false, "grade_id": "checkpoint-replace", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export core.checkpoint
 def _replace_file(path, data):
-    """Make the file `path` hold the bytes `data`. At any moment, crashes included, it is the old file or the new one."""
+    """Make the file `path` hold the bytes `data`. Whenever a crash comes, it is the old file or the new one."""
     path = os.path.realpath(path)  # through a link, to the file it stands for
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
@@ -817,8 +816,8 @@ def save(path, model, optimizer=None, **extra):
     model  anything with parameters(), or a dictionary from name to array
     extra  numbers, text, None, arrays, and lists and dicts of these; `load` returns them by name
 
-    The file is replaced in one step: after a crash at any moment it is the new one or the old one. A process killed while
-    it writes may leave a file `.NAME.PID.tmp` beside it, which can be deleted.
+    The file is replaced in one step: after a crash at any moment it is the new one or the old one. A process killed
+    while it writes may leave a file `.NAME.PID.tmp` beside it, which can be deleted.
     """
     from safetensors.numpy import save as serialize
 
@@ -1142,7 +1141,7 @@ class Progress(Callback):
 
     def __init__(self, stream=None):
         self.stream = stream
-        self._bar = None
+        self._out = self._bar = None  # where to write, and the bar, while `fit` runs
 
     def _say(self, line):
         if self._bar is not None:
@@ -1166,6 +1165,8 @@ class Progress(Callback):
             self._task = self._bar.add_task(f"epoch {trainer.epoch + 1}/{epochs}", total=batches)
 
     def step_end(self, trainer, batch, loss):
+        if self._out is None:  # an epoch outside `fit`
+            return
         if self._bar is not None:
             title = f"epoch {trainer.epoch + 1}/{self._epochs}  loss {loss:.4f}"
             self._bar.update(self._task, completed=batch, description=title)
@@ -1192,7 +1193,7 @@ class Progress(Callback):
     def fit_end(self, trainer):
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+        self._out = self._bar = None
 
 
 # %% [markdown]
@@ -1705,7 +1706,7 @@ safely = best_of(lambda: _replace_file(folder / "safe", data))
 weights = 4 * model.num_parameters()
 print(f"weights {weights / 1e6:.2f} MB, checkpoint {len(data) / 1e6:.2f} MB: {len(data) / weights:.2f} times as much")
 print(
-    f"save {1e3 * seconds:.1f} ms, of which writing {1e3 * written:.1f} ms, and with fsync and rename {1e3 * safely:.1f} ms"
+    f"save {1e3 * seconds:.1f} ms; to write alone {1e3 * written:.1f} ms, with fsync and rename {1e3 * safely:.1f} ms"
 )
 
 # %% [markdown]

@@ -1,8 +1,8 @@
 # Generated from modules/07_training/07_training.py by `tito export`. To change this file, edit the lesson and export again.
 """Checkpoints: a model, its optimizer and the random generator in one file that is whole or not there.
 
-The file is in the safetensors format: arrays, and in the header's metadata one JSON text with everything else. Nothing is
-ever unpickled. `save` writes beside the old file and renames; `load` looks at everything before it changes anything.
+The file is in the safetensors format: arrays, and in the header's metadata one JSON text with everything else. Nothing
+is ever unpickled. `save` writes beside the old file and renames; `load` looks at everything before it changes anything.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def _unpack(value, arrays):
 
 
 def _replace_file(path, data):
-    """Make the file `path` hold the bytes `data`. At any moment, crashes included, it is the old file or the new one."""
+    """Make the file `path` hold the bytes `data`. Whenever a crash comes, it is the old file or the new one."""
     path = os.path.realpath(path)  # through a link, to the file it stands for
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
@@ -157,8 +157,8 @@ def save(path, model, optimizer=None, **extra):
     model  anything with parameters(), or a dictionary from name to array
     extra  numbers, text, None, arrays, and lists and dicts of these; `load` returns them by name
 
-    The file is replaced in one step: after a crash at any moment it is the new one or the old one. A process killed while
-    it writes may leave a file `.NAME.PID.tmp` beside it, which can be deleted.
+    The file is replaced in one step: after a crash at any moment it is the new one or the old one. A process killed
+    while it writes may leave a file `.NAME.PID.tmp` beside it, which can be deleted.
     """
     from safetensors.numpy import save as serialize
 

@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -305,7 +304,7 @@ class Progress(Callback):
 
     def __init__(self, stream=None):
         self.stream = stream
-        self._bar = None
+        self._out = self._bar = None  # where to write, and the bar, while `fit` runs
 
     def _say(self, line):
         if self._bar is not None:
@@ -329,6 +328,8 @@ class Progress(Callback):
             self._task = self._bar.add_task(f"epoch {trainer.epoch + 1}/{epochs}", total=batches)
 
     def step_end(self, trainer, batch, loss):
+        if self._out is None:  # an epoch outside `fit`
+            return
         if self._bar is not None:
             title = f"epoch {trainer.epoch + 1}/{self._epochs}  loss {loss:.4f}"
             self._bar.update(self._task, completed=batch, description=title)
@@ -355,7 +356,7 @@ class Progress(Callback):
     def fit_end(self, trainer):
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+        self._out = self._bar = None
 
 
 HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "grad_norm")

@@ -1,0 +1,29 @@
+"""For every N, the tests of lesson N pass on a package of lessons 01..N and nothing else."""
+
+import re
+
+import pytest
+from support.stages import COURSE, ROOT, python, run_tests, write_stage
+
+
+@pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
+def test_a_stage_passes_its_own_tests(module, tmp_path):
+    done = run_tests(write_stage(tmp_path, module.number), f"tests/{module.slug}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
+def test_a_lesson_runs_from_top_to_bottom(module, tmp_path):
+    write_stage(tmp_path, module.number)
+    source = ROOT / "modules" / module.slug / f"{module.slug}.py"
+    done = python(tmp_path, "-W", "error", source, cwd=source.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_no_progressive_test_passes_on_an_empty_package(tmp_path):
+    (tmp_path / "tinytorch").mkdir()
+    (tmp_path / "tinytorch" / "__init__.py").write_text("def manual_seed(seed):\n    pass\n")
+    suites = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/*/test_progressive_integration.py"))
+    done = run_tests(tmp_path, *suites, "--continue-on-collection-errors")
+    assert not re.search(r"\d+ passed", done.stdout), done.stdout[-2000:]
+    assert len(re.findall(r"^ERROR ", done.stdout, re.MULTILINE)) >= len(suites)
