@@ -35,7 +35,6 @@ def made_of(name, call, operands, *steps):
 
 
 INDEX = np.array([[0, 2, 1, 1], [1, 1, 0, 2]])  # along axis 0 of a (3, 4)
-MASK = np.array([[True, False, True, False]] * 3)
 GETITEM = ("getitem", 1, "index")
 RESHAPE = ("reshape", 1, "")
 
@@ -81,8 +80,8 @@ OPERATIONS = [
     made_of("stack", lambda x, y: T.stack([x, y]), 2, RESHAPE, RESHAPE, ("cat", 2, "axis")),
     made_of("split", lambda x: T.split(x, 2, axis=1)[1], 1, GETITEM, GETITEM),
     plain("getitem", lambda x: T.getitem(x, (slice(1, 3), [0, 1])), 1, "index"),
-    plain("where", lambda x, y: T.where(MASK, x, y), 2, "condition"),
-    made_of("masked_fill", lambda x: T.masked_fill(x, MASK, 7), 1, ("where", 2, "condition")),
+    plain("where", lambda x, y: T.where(x.data > 2, x, y), 2, "condition"),
+    made_of("masked_fill", lambda x: T.masked_fill(x, x.data > 2, 7), 1, ("where", 2, "condition")),
     plain("clip", lambda x: T.clip(x, 1, 2), 1, "min max"),
     made_of("take", lambda x: T.take(x, [0, 2], axis=1), 1, GETITEM),
     made_of("gather", lambda x: T.gather(x, 0, INDEX), 1, GETITEM),
