@@ -95,6 +95,7 @@ OPERATIONS = [
     plain("astype", lambda x: T.astype(x, np.float16), 1),
 ]
 
+
 @pytest.fixture
 def operations():
     return OPERATIONS
@@ -108,7 +109,9 @@ def operation(request):
 @pytest.fixture
 def operands():
     """Two arrays (3, 4) of positive whole numbers, with ties."""
-    return np.array([[1.0, 2, 3, 2], [4, 1, 2, 5], [3, 3, 1, 1]]), np.array([[2.0, 1, 3, 1], [1, 3, 2, 2], [3, 2, 1, 3]])
+    return np.array([[1.0, 2, 3, 2], [4, 1, 2, 5], [3, 3, 1, 1]]), np.array(
+        [[2.0, 1, 3, 1], [1, 3, 2, 2], [3, 2, 1, 3]]
+    )
 
 
 @pytest.fixture

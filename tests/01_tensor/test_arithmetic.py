@@ -119,7 +119,7 @@ class TestComparison:
 
     def test_comparisons_with_something_on_the_left(self):
         x = Tensor([1.0, 2.0, 3.0])
-        assert (2 < x).tolist() == [False, False, True]
+        assert (2 < x).tolist() == [False, False, True]  # noqa: SIM300
         assert (np.array([2.0, 2.0, 2.0]) >= x).tolist() == [True, True, False]
         assert (np.array([2.0, 2.0, 2.0]) == x).tolist() == [False, True, False]
 

@@ -51,7 +51,16 @@ def test_a_scalar_of_any_width_leaves_a_floating_tensor_its_dtype(name, scalar, 
 
 @pytest.mark.parametrize(
     "other",
-    [np.ones(2), np.array(2.0), [1.0, 2.0], np.arange(2), [1, 2], np.array([True, False]), Tensor([1, 2]), Tensor([True])],
+    [
+        np.ones(2),
+        np.array(2.0),
+        [1.0, 2.0],
+        np.arange(1, 3),
+        [1, 2],
+        np.array([True, True]),
+        Tensor([1, 2]),
+        Tensor([True]),
+    ],
 )
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_arrays_lists_masks_and_integer_tensors_leave_float32_alone(name, other):
@@ -69,7 +78,8 @@ def test_operators_with_numpy_on_the_left_give_float32():
 
 
 @pytest.mark.parametrize(
-    ("scalar", "dtype"), [(2, np.int64), (True, np.int64), (np.int8(2), np.int64), (2.0, np.float32), (np.float64(2), np.float32)]
+    ("scalar", "dtype"),
+    [(2, np.int64), (True, np.int64), (np.int8(2), np.int64), (2.0, np.float32), (np.float64(2), np.float32)],
 )
 def test_beside_integers_whole_numbers_keep_them_and_floats_make_float32(scalar, dtype):
     assert (Tensor([1, 2]) * scalar).dtype == dtype

@@ -122,7 +122,8 @@ class TestClip:
 
 class TestGatherScatter:
     @pytest.mark.parametrize(
-        ("dim", "shape"), [(0, (4, 3, 4)), (1, (2, 5, 4)), (2, (2, 3, 1)), (-1, (1, 2, 6)), (1, (2, 0, 4)), (0, (3, 1, 2))]
+        ("dim", "shape"),
+        [(0, (4, 3, 4)), (1, (2, 5, 4)), (2, (2, 3, 1)), (-1, (1, 2, 6)), (1, (2, 0, 4)), (0, (3, 1, 2))],
     )
     def test_loops_agree_with_gather_and_scatter_add(self, dim, shape):
         rng = np.random.default_rng(0)

@@ -16,6 +16,13 @@ def unwrapped(value):
     return value
 
 
+def unwrapped_index(index):
+    """An index may hold arrays of either kind."""
+    if isinstance(index, tuple):
+        return tuple(map(unwrapped_index, index))
+    return index.array if isinstance(index, Foreign) else index
+
+
 def wrapped(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return Foreign(np.asarray(value))
@@ -32,7 +39,14 @@ class Foreign(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("a foreign array was converted to NumPy")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **kwargs))
+        out = kwargs.pop("out", None)
+        if out:
+            kwargs["out"] = unwrapped(out)
+        if method == "at":
+            target, index, *values = inputs
+            return ufunc.at(target.array, unwrapped_index(index), *unwrapped(values))
+        done = getattr(ufunc, method)(*unwrapped(inputs), **kwargs)
+        return out[0] if out else wrapped(done)
 
     def __array_function__(self, function, types, args, kwargs):
         if function is np.asarray:  # the one way in
@@ -46,8 +60,10 @@ class Foreign(np.lib.mixins.NDArrayOperatorsMixin):
         return lambda *args, **kwargs: wrapped(value(*unwrapped(args), **kwargs))
 
     def __getitem__(self, index):
-        parts = index if isinstance(index, tuple) else (index,)
-        return Foreign(np.asarray(self.array[tuple(p.array if isinstance(p, Foreign) else p for p in parts)]))
+        return Foreign(np.asarray(self.array[unwrapped_index(index)]))
+
+    def __len__(self):
+        return len(self.array)
 
     def __bool__(self):
         return bool(self.array)

@@ -78,7 +78,8 @@ class TestPermute:
 
 class TestFlattenSqueezeUnsqueeze:
     @pytest.mark.parametrize(
-        ("start", "end", "shape"), [(0, -1, (24,)), (1, -1, (2, 12)), (0, 1, (6, 4)), (1, 1, (2, 3, 4)), (-2, 2, (2, 12))]
+        ("start", "end", "shape"),
+        [(0, -1, (24,)), (1, -1, (2, 12)), (0, 1, (6, 4)), (1, 1, (2, 3, 4)), (-2, 2, (2, 12))],
     )
     def test_flatten_joins_axes_start_to_end(self, start, end, shape):
         assert_close(Tensor(X).flatten(start, end), X.reshape(shape))
@@ -87,7 +88,8 @@ class TestFlattenSqueezeUnsqueeze:
         assert Tensor(3.0).flatten().tolist() == [3]
 
     @pytest.mark.parametrize(
-        ("axis", "shape"), [(None, (3, 4)), (0, (3, 1, 4)), (2, (1, 3, 4)), (-2, (1, 3, 4)), ((0, 2), (3, 4)), ((), None)]
+        ("axis", "shape"),
+        [(None, (3, 4)), (0, (3, 1, 4)), (2, (1, 3, 4)), (-2, (1, 3, 4)), ((0, 2), (3, 4)), ((), None)],
     )
     def test_squeeze_drops_axes_of_length_1(self, axis, shape):
         x = Tensor(np.ones((1, 3, 1, 4)))
@@ -192,7 +194,11 @@ class TestOuterEinsum:
             *(("ij,kj", [(2, 3), (4, 3)]), ("ba", [(2, 3)]), ("bhtd,bhsd->bhts", [(2, 2, 3, 4), (2, 2, 5, 4)])),
             *(("...ij,...jk->...ik", [(2, 2, 3), (2, 3, 4)]), ("...ij,jk->...ik", [(5, 6, 2, 3), (3, 4)])),
             *(("...ij,...jk", [(5, 2, 3), (6, 5, 3, 4)]), ("i...->...", [(2, 3, 4)]), ("...", [(2, 3)])),
-            *(("ij,ij,j->i", [(2, 3), (2, 3), (3,)]), ("ij,ij->ij", [(1, 3), (2, 3)]), (" i j , j -> i ", [(2, 3), (3,)])),
+            *(
+                ("ij,ij,j->i", [(2, 3), (2, 3), (3,)]),
+                ("ij,ij->ij", [(1, 3), (2, 3)]),
+                (" i j , j -> i ", [(2, 3), (3,)]),
+            ),
             *(("Zi,ZY->iY", [(2, 3), (2, 4)]), ("Zi...,Z->...", [(2, 3, 5), (2,)]), (",i->i", [(), (3,)])),
         ],
     )
