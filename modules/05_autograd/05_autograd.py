@@ -923,7 +923,11 @@ class CheckpointBackward(Function, op="checkpoint"):
             set_recorder(recorder)
             random.state = now
         keys = [x._grad_fn or x for x in (*leaves, *self.inputs[given:])]
-        grads, _ = _gradients(out, grad, stop=set(keys))
+        stop, root = set(keys), out._grad_fn or out
+        if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
+            grads = {root: grad}
+        else:
+            grads, _ = _gradients(out, grad, stop=stop)
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )
