@@ -824,6 +824,8 @@ def checkpoint(f, *inputs):
         out = f(*inputs)
     finally:
         set_recorder(recorder)
+    if out._requires_grad:  # nothing computed here does: f returns a tensor as it found it
+        captured[id(out)] = out
     for x in inputs:
         captured.pop(id(x), None)
     return result(out.data, "checkpoint", *inputs, *captured.values(), f=f, given=len(inputs), state=state)
