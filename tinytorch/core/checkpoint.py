@@ -35,7 +35,7 @@ def _store(array, name, arrays):
     """Put a copy-free, contiguous `array` into `arrays` under a name that is free, and return the name."""
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"save: {name} is an array of {array.dtype}; a checkpoint holds numbers of up to 8 bytes")
-    while name in arrays:
+    while name in arrays or name == "__metadata__":
         name += "_"
     arrays[name] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     return name
@@ -146,7 +146,7 @@ def _checksum(text, arrays):
 
 def _checked_path(who, path):
     try:
-        return os.fspath(path)
+        return os.fsdecode(path)
     except TypeError:
         raise TypeError(f"{who} needs a path as its first argument, got {type(path).__name__}") from None
 
@@ -163,6 +163,13 @@ def save(path, model, optimizer=None, **extra):
     from safetensors.numpy import save as serialize
 
     path = _checked_path("save", path)
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"save: there is no folder {folder}; make it first, with os.makedirs")
+    if os.path.isdir(path) or not path:
+        raise IsADirectoryError(f"save needs the path of a file, got {path!r}")
+    if optimizer is not None and not callable(getattr(optimizer, "state_dict", None)):
+        raise TypeError(f"save needs an optimizer with a state_dict(), got {type(optimizer).__name__}")
     taken = [name for name in _RESERVED if name in extra]
     if taken:
         raise ValueError(f"save keeps the name {taken[0]!r} for itself; choose another")
@@ -194,11 +201,12 @@ def _read(path):
                     "safetensors.numpy.load_file reads its arrays"
                 )
             document = json.loads(metadata["tinytorch"])
-            if not isinstance(document, dict) or not isinstance(document.get("version"), int):
+            version = document.get("version") if isinstance(document, dict) else None
+            if not isinstance(version, int) or version < 1:
                 raise CheckpointError(f"{path} is damaged: its metadata makes no sense")
-            if document["version"] > VERSION:
+            if version > VERSION:
                 raise CheckpointError(
-                    f"{path} has version {document['version']} of the format, written by a newer TinyTorch; "
+                    f"{path} has version {version} of the format, written by a newer TinyTorch; "
                     f"this one reads versions up to {VERSION}"
                 )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

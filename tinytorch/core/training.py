@@ -129,6 +129,9 @@ def clip_grad_norm(parameters, max_norm: float) -> float:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     named = [p if isinstance(p, tuple) else (f"parameter {i}", p) for i, p in enumerate(parameters)]
+    for name, p in named:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"clip_grad_norm needs tensors, as model.parameters() gives, but {name} is {p!r}")
     if max_norm != math.inf:
         _at_least("clip_grad_norm", "max_norm", max_norm, 0, strictly=True)
     norm = gradient_norm(p for _, p in named)
