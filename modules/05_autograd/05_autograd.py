@@ -12,6 +12,36 @@
 #     name: python3
 # ---
 
+# %% [markdown]
+"""
+# 05 · Autograd: which weight is to blame
+
+| | |
+|---|---|
+| **You have** | tensors, activations, layers and losses (modules 01 to 04): a network that answers, and one number for how wrong it is |
+| **You will build** | a gradient rule for every operation so far, the recorder that remembers what was computed, the engine that runs the rules backwards, and the tool that proves a rule right |
+| **You will be able to** | say where a gradient comes from, why backward costs twice a forward, what fills the memory in training and how to trade it for time; and teach the library an operation of your own |
+
+Needs modules 01 to 04. Exports `core/autograd.py`. The heart of the course, and the hardest lesson so far: about eight
+hours. A good place to pause is before each heading of the first rank.
+
+```
+   forward     x, W, b --[ linear ]--> h --[ relu ]--> a --[ cross_entropy ]--> loss
+                               |            |                   |
+                          LinearBackward  ReLUBackward   CrossEntropyBackward          what the recorder keeps
+                               |            |                   |
+   backward    dx, dW, db <--[ ]<--- dh --[ ]<---- da --------[ ]<------------- 1
+
+   1  rules      one per operation: from the slope of its output to the slopes of its inputs
+   2  recorder   hears every announcement of `result`, and hangs the right rule on the result
+   3  engine     walks from the loss back to the weights, each rule once, in the right order
+```
+
+A network has a million weights, and the loss went up by 0.1. Which weight is to blame, and how much? One could change
+each weight a little and look: a million forward passes for one step of training. This lesson gets the same million
+answers, exactly, for the price of about two.
+"""
+
 # %%
 #| default_exp core.autograd
 
@@ -36,6 +66,201 @@ import numpy as np
 
 from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, power, result, set_recorder
 
+# %%
+import time
+
+
+np.set_printoptions(precision=4, suppress=True)
+
+# %% [markdown]
+"""
+# The idea
+
+## A slope is a price
+
+Take three numbers and an expression that uses one of them twice: `L = (a * b + c) * a`, at a = 2, b = 3, c = 1.
+
+```
+   a = 2 ----+------------------------+
+             |                        |
+   b = 3 --[ * ]-- p = 6              |
+                     |                |
+   c = 1 ----------[ + ]-- s = 7 ---[ * ]-- L = 14
+```
+
+If c were larger by 0.001, how much larger would L be? Then s would be larger by 0.001, and since L is s times 2, L by
+0.002. So the slope of L with respect to c, written dL/dc, is 2: every unit of c costs two units of L. It is a price,
+and prices multiply along a path. That is the *chain rule*, and all there is to know about it:
+
+```
+   dL/dc  =  dL/ds * ds/dc  =  2 * 1  =  2
+```
+
+What about a? It reaches L on two paths, directly and by way of p, and L feels both. Prices multiply along a path, and
+*add up over paths*. Now do it for all of them, starting from L, where the price of L in units of L is 1:
+
+```
+   dL/dL  =  1
+   L = s * a       dL/ds =  1 * a  =  2            dL/da gets  1 * s  =  7      the direct path
+   s = p + c       dL/dp =  2 * 1  =  2            dL/dc =     2 * 1  =  2
+   p = a * b       dL/db =  2 * a  =  4            dL/da gets  2 * b  =  6      the path through p
+                                                   dL/da  =    7 + 6  = 13
+```
+
+Look at what each line needed: the slope of the operation's output, which the line above had found, and the values of
+the operation's inputs. It never needed to know what the whole expression looks like. Check it by nudging:
+"""
+
+
+# %%
+def price_list(a, b, c):
+    return (a * b + c) * a
+
+
+nudge = 1e-6
+here = price_list(2.0, 3.0, 1.0)
+print("dL/da", (price_list(2.0 + nudge, 3.0, 1.0) - here) / nudge)
+print("dL/db", (price_list(2.0, 3.0 + nudge, 1.0) - here) / nudge)
+print("dL/dc", (price_list(2.0, 3.0, 1.0 + nudge) - here) / nudge)
+
+# %% [markdown]
+"""
+## Why backwards?
+
+The chain rule does not say from which end to begin. One could start at a, and carry "how fast does this change with
+a?" along with every value, forwards: da/da = 1, dp/da = 3, ds/da = 3, dL/da = 3 * 2 + 7 = 13. That is right too, but it
+answers for a alone; b needs a walk of its own. With a million weights and one loss it is a million walks.
+
+Backwards, one walk answers for everyone, because there is only one loss to carry. With matrices in place of numbers:
+three layers that each turn 400 numbers into 400 others have three 400 by 400 tables of slopes, and the loss has one row
+of 400. The product is the same whichever pair is multiplied first. The work is not.
+"""
+
+
+# %%
+def time_of(function, repeats=5):
+    """The fastest of a few runs, in seconds: the others were disturbed by something."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+rng = np.random.default_rng(0)
+row, J3, J2, J1 = rng.standard_normal((1, 400)), *rng.standard_normal((3, 400, 400)) / 20
+print("largest difference", np.abs(((row @ J3) @ J2) @ J1 - row @ (J3 @ (J2 @ J1))).max())
+backwards = time_of(lambda: ((row @ J3) @ J2) @ J1, 20)
+forwards = time_of(lambda: row @ (J3 @ (J2 @ J1)), 20)
+print(
+    f"from the loss {1e6 * backwards:7.0f} us, from the inputs {1e6 * forwards:7.0f} us: {forwards / backwards:.0f} x"
+)
+
+# %% [markdown]
+"""
+## How a tensor knows where it came from
+
+To walk back, somebody has to remember what was done. In module 01 every operation ended in `result(array, "add", a, b)`
+rather than in a plain box, and it seemed a ceremony. `result` *announces*: whoever is installed as the recorder hears
+`(out, op, inputs, saved)`. So far nobody listened. Listen:
+"""
+
+
+# %%
+def announce(out, op, inputs, saved):
+    print(f"   {op:4} of {', '.join(str(x.data) for x in inputs)}  gives {out.data}")
+
+
+a, b, c = Tensor(2.0), Tensor(3.0), Tensor(1.0)
+outside = set_recorder(announce)
+L = (a * b + c) * a
+set_recorder(outside)
+
+# %% [markdown]
+"""
+No operator was replaced and no class was changed; we were told. That is enough for gradients. Write down the
+announcements in order, walk the list from its end, and do for every line what the table above did by hand:
+"""
+
+# %%
+tape = []
+outside = set_recorder(lambda out, op, inputs, saved: tape.append((out, op, inputs)))
+L = (a * b + c) * a
+set_recorder(outside)
+
+price = {id(L): 1.0}
+for out, op, (x, y) in reversed(tape):
+    g = price[id(out)]
+    for tensor, slope in ((x, g * y.item()), (y, g * x.item())) if op == "mul" else ((x, g), (y, g)):
+        price[id(tensor)] = price.get(id(tensor), 0.0) + slope
+print("dL/da, dL/db, dL/dc:", [price[id(x)] for x in (a, b, c)])
+
+# %% [markdown]
+"""
+Ten lines, and the numbers are right. The rest of this lesson makes these ten lines into something one can train with.
+What is missing?
+
+- Two operations have rules; modules 01 to 04 announce more than forty, on arrays, with broadcasting.
+- The tape holds everything that was ever computed, needed or not, and never lets go of it. So there will be no tape:
+  each result will carry its own rule, and the rule will hold the inputs. What nobody holds any more is gone.
+- Nothing notices if `a` is changed between the two walks, if a rule returns nonsense, or if there is no rule.
+
+```
+   L._grad_fn  = MulBackward          .inputs = (s, a)
+                                                 |
+                    s._grad_fn  = AddBackward    .inputs = (p, c)
+                                                            |
+                              p._grad_fn = MulBackward      .inputs = (a, b)        leaves: _grad_fn is None
+```
+
+The arrows point backwards only: from a result to what it was computed from. L holds s; nobody holds L but you. That is
+what lets Python free a graph as soon as you drop the loss.
+
+# The recorder
+
+## A rule
+
+A *rule* is a small class. Its name and its operation are tied together where it is written, `class AddBackward(Function,
+op="add")`, and Python calls `__init_subclass__` for every such class, which files it under `"add"`. An instance is made
+for every recorded operation and keeps its `inputs` and what the operation `saved`. Its one method answers the question
+that every line of the table above answered:
+
+```
+   backward(grad):   grad is d(loss)/d(output), an array shaped as the output
+                     returns d(loss)/d(input) for every input, an array shaped as that input
+```
+
+A rule is easy to get wrong, and a wrong gradient does not crash: the model just learns badly. What can be checked
+cheaply should be, every time, and the message should name the rule. `apply` is `backward` with these checks. (Two more
+things are noted at birth, the number of the operation and how often its inputs had been changed; the engine needs them
+later.)
+
+**Write the checks of `apply`.** At this point `grads` is a tuple. Raise RuntimeError, with `{self}` in the message, if
+
+1. there are not as many gradients as inputs;
+2. for an input that requires a gradient: it is None, its shape is not the input's, or its dtype is not.
+
+What comes back for an input that requires none does not matter. If all is well, return `grads`.
+
+A rule that returns an array of shape (2,) for an input of shape (3,) must lead to a RuntimeError that contains both
+shapes, and the advice to sum over stretched axes (you will see why under un-broadcasting).
+
+<details><summary>Hint 1</summary>
+
+`self.inputs` and `grads` walk side by side in one `zip`; `enumerate` gives the number of the input for the message.
+</details>
+<details><summary>Hint 2</summary>
+
+`x._requires_grad` says whether input x matters; if not, `continue`. Compare the length first, before the loop.
+</details>
+<details><summary>Hint 3</summary>
+
+In the loop three `if` with a `raise` each, in this order: the gradient is None; its `shape` differs from that of
+`x._data`; its `dtype` differs. After the loop comes the return.
+</details>
+"""
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-function", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 _births = itertools.count()
@@ -58,7 +283,9 @@ class Function:
     def __init_subclass__(cls, op=None):
         filed = Function.rules.get(op)
         if filed is not None and filed.__qualname__ != cls.__qualname__:
-            raise ValueError(f"operation {op!r} already has the rule {filed.__name__}; give {cls.__name__} another name")
+            raise ValueError(
+                f"operation {op!r} already has the rule {filed.__name__}; give {cls.__name__} another name"
+            )
         if op is not None:
             Function.rules[op] = cls
 
@@ -111,6 +338,58 @@ class Function:
         ### END SOLUTION
 
 
+# %%
+class OneShort(Function):
+    """A rule that has lost an element on the way. It names no operation, so it is not filed."""
+
+    def backward(self, grad):
+        return grad[:-1]
+
+
+node = OneShort(Tensor([1.0, 2.0, 3.0], requires_grad=True))
+print(node, node.needs, Function.rules)
+try:
+    node.apply(np.ones(3, np.float32))
+except RuntimeError as error:
+    print(error)
+
+# %% [markdown]
+"""
+## Recording
+
+Now the listener. Not every announcement deserves a rule: the pixels of an image need no gradient, and neither does what
+is computed from pixels alone. The chain of those who matter starts at *leaves*, tensors made with
+`requires_grad=True`, and is passed on: **a result requires a gradient if any of its inputs does.** Comparisons and
+indices have no slope, so only floating results can.
+
+And if there is no rule? The tempting answer is to record nothing. Then a forgotten rule looks like a constant: the
+gradients upstream are just missing, everything runs, and half of the network never learns. Courses and libraries have
+shipped that bug many times. Ours is an error at the moment of the operation.
+
+**Write `record`.** If no input requires a gradient, or the result is not floating, return. Look up the rule of `op` in
+`Function.rules`; without one, raise NotImplementedError that names the operation. Otherwise mark `out` as requiring a
+gradient, and hang an instance of the rule on it, made from the inputs and what was saved.
+
+With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `out._requires_grad` is True and
+`out._grad_fn` is a `MulBackward` with `inputs` (a, b). After `b * b` neither is there.
+
+<details><summary>Hint 1</summary>
+
+`record` hears of *every* operation, so the usual way out should come first and be cheap: a loop over `inputs` that
+leaves with `break` at the first tensor that requires a gradient, and an `else` of that loop that returns.
+</details>
+<details><summary>Hint 2</summary>
+
+The kind of a NumPy dtype is one letter; floats have "f". `Function.rules.get(op)` is the rule, or None.
+</details>
+<details><summary>Hint 3</summary>
+
+Two assignments end it: True to `_requires_grad`, and to `_grad_fn` the rule called with `inputs` as positional and
+`saved` as keyword arguments.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-record", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def record(out, op, inputs, saved):
@@ -137,6 +416,51 @@ set_recorder(record)
 def is_grad_enabled():
     """Whether operations are being recorded."""
     return get_recorder() is not None
+
+
+# %%
+a, b = Tensor(2.0, requires_grad=True), Tensor(3.0)
+print("b * b requires a gradient:", (b * b).requires_grad)
+print("a > b has a _grad_fn:     ", (a > b)._grad_fn is not None)
+try:
+    a * b
+except NotImplementedError as error:
+    print(error)
+
+# %% [markdown]
+"""
+From this cell on every operation on such a tensor needs a rule, and there are none yet: that is our list of things to
+do.
+
+## Recording nothing, for a while
+
+Recording costs time, and every result keeps its inputs alive. When you only want predictions, and when an optimizer
+changes weights, nobody should listen. `with no_grad():` takes the recorder out and puts it back.
+
+Puts *which* back? The tempting line is `set_recorder(record)`. Think of two functions that both use `no_grad`, one
+called by the other: when the inner one is done, recording would be switched on in the middle of the outer. And in
+module 14 the recorder may be a profiler that wraps ours. So: put back what was there. Since one and the same object may
+be entered again before it is left (a decorated function that calls itself), what was there goes onto a stack.
+
+**Write `__enter__` and `__exit__`.** The first takes the recorder out, remembers it at the end of `self._outside`, and
+returns `self`. The second puts the last one remembered back. It also runs if the block raised an exception, and returns
+nothing, so the exception goes on.
+
+After `with no_grad(): y = a * b`, y does not require a gradient; after the block `is_grad_enabled()` is True again.
+
+<details><summary>Hint 1</summary>
+
+`set_recorder` returns the recorder that it replaces, so one call does both.
+</details>
+<details><summary>Hint 2</summary>
+
+The recorder that hears nothing is `None`. A list's `append` and `pop` make the stack.
+</details>
+<details><summary>Hint 3</summary>
+
+`__enter__`: append what `set_recorder` returns for None. `__exit__`: hand the popped one to `set_recorder`.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-no-grad", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -171,6 +495,86 @@ class no_grad:
         return without_gradients
 
 
+# %%
+with no_grad():
+    print("inside: ", is_grad_enabled(), (a * b).requires_grad)
+    with no_grad():
+        pass
+    print("after an inner one:", is_grad_enabled())
+print("outside:", is_grad_enabled())
+
+
+@no_grad()
+def countdown(n):
+    return [is_grad_enabled()] + (countdown(n - 1) if n else [])
+
+
+print("a decorated function that calls itself:", countdown(2), "and afterwards", is_grad_enabled())
+
+# %% [markdown]
+"""
+# The rules
+
+## What was stretched must be summed
+
+Add a bias of shape (4,) to a batch of shape (3, 4). NumPy *stretches* the bias: its four numbers are used three times,
+once in every row.
+
+```
+   x (3, 4)          b (4,)                 out (3, 4)             if d(loss)/d(out) is      then db is
+
+   . . . .       b0 b1 b2 b3  (row 0)       . . . .                1  2  3  4
+   . . . .   +   b0 b1 b2 b3  (row 1)   =   . . . .                1  0  0  2                3  2  3  7
+   . . . .       b0 b1 b2 b3  (row 2)       . . . .                1  0  0  1
+```
+
+b0 reached the loss on three paths, with the prices 1, 1 and 1, so its slope is 3: over paths, prices add up. The rule
+of `add` is "both inputs get grad", and the tempting code is `return grad, grad`. What happens then? Without a check,
+this:
+"""
+
+# %%
+bias, gradient = np.zeros(4), np.array([[1.0, 2, 3, 4], [1, 0, 0, 2], [1, 0, 0, 1]])
+bias = bias - 0.1 * gradient  # grad returned as it is, and a step of training
+print("the bias has the shape", bias.shape, "after one step:", *bias)
+
+# %% [markdown]
+"""
+Nothing crashed. The bias is now a matrix, each row of the batch has a bias of its own, and the model breaks on the
+first batch of another length. (Under Python's `-=` NumPy would have raised; do not count on it.) This is the most
+common mistake in hand-written autograd, and it is why `apply` compares shapes.
+
+Two kinds of axes were stretched: those that the smaller shape did not have at all, which NumPy adds on the *left*, and
+those where it has length 1.
+
+```
+   grad   (5, 3, 4)
+   shape     (1, 4)        axis 0 is new, axis 1 went from 1 to 3: sum over axes 0 and 1, then reshape to (1, 4)
+```
+
+**Write `unbroadcast`**: sum `grad` over all stretched axes and return it in `shape`. If the shapes agree, `grad` itself
+is returned, uncopied; that line is given.
+
+For the gradient above and shape (4,) it is `[3, 2, 3, 7]`; for shape (3, 1) it is `[[10], [3], [2]]`; for shape () it
+is 15.
+
+<details><summary>Hint 1</summary>
+
+`grad.ndim - len(shape)` axes on the left are new: axes 0, 1, ... of `grad`, all of them to be summed over.
+</details>
+<details><summary>Hint 2</summary>
+
+For a later axis i of `grad`, the length in `shape` is at position i minus the number of new axes. It was stretched if
+that length is 1 while grad's is not.
+</details>
+<details><summary>Hint 3</summary>
+
+Collect the numbers of all such axes in one tuple, hand it to `sum` as `axis`, and let `reshape` put back the axes of
+length 1 that the sum dropped.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-unbroadcast", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def unbroadcast(grad, shape):
@@ -184,14 +588,93 @@ def unbroadcast(grad, shape):
     ### END SOLUTION
 
 
+# %%
+for shape in ((4,), (3, 1), (1, 4), (), (3, 4)):
+    print(f"{shape!s:7}", unbroadcast(gradient, shape).tolist())
+
+# %% [markdown]
+"""
+## Arithmetic
+
+How shall we know that a rule is right? By nudging, as above: change one element of an input by a millionth, look how
+much the output changes, and compare. `by_nudging` does it for every element of every input (in float64; in float32 a
+millionth would drown), and `compare` prints the largest difference to what the rule says. The output's elements all
+count, with different prices, so that a mixed-up axis cannot hide.
+"""
+
+
+# %%
+def by_nudging(f, arrays, prices, nudge=1e-6):
+    """d(sum of prices * f)/d(array) for every array, one element at a time."""
+    here = f(*map(double, arrays)).data
+    slopes = [np.zeros_like(array) for array in arrays]
+    for array, slope in zip(arrays, slopes):
+        for place in np.ndindex(array.shape):
+            kept = array[place]
+            array[place] = kept + nudge
+            slope[place] = ((f(*map(double, arrays)).data - here) * prices).sum() / nudge
+            array[place] = kept
+    return slopes
+
+
+def double(array):
+    return Tensor(array, dtype=np.float64)
+
+
+def compare(f, *arrays):
+    """The rule of the one operation that f is, beside slopes found by nudging."""
+    arrays = [np.array(array, np.float64) for array in arrays]
+    out = f(*(Tensor(array, requires_grad=True, dtype=np.float64) for array in arrays))
+    prices = np.random.default_rng(1).uniform(0.5, 1.5, out.shape)
+    found = out._grad_fn.apply(prices)
+    differences = [np.abs(x - y).max() for x, y in zip(found, by_nudging(f, arrays, prices))]
+    shapes = " and ".join(str(array.shape) for array in arrays)
+    print(f"{type(out._grad_fn).__name__:22} for inputs {shapes:20} off by at most {max(differences):.0e}")
+
+
+# %% [markdown]
+"""
+Now the four operations. The slopes are those you know from school; `grad` multiplies each, and whatever was stretched
+is summed.
+
+```
+   a + b     da = grad              db = grad                 a - b     da = grad             db = -grad
+   a * b     da = grad * b          db = grad * a             a / b     da = grad / b         db = -grad * a / b^2
+```
+
+A rule may skip the work for an input that requires no gradient, by returning None for it. For add there is nothing to
+skip. For a product it is half of the work, and one operand is often a constant, as in `0.5 * x`.
+
+**Write the four rules.** Each returns two gradients, un-broadcast to the shapes of a and b. For `SubBackward`,
+`MulBackward` and `DivBackward`, None for an input that does not require one.
+
+For `a = [1, 2]`, `b = [3, 5]` and grad `[1, 10]`: mul gives da `[3, 50]`, db `[1, 20]`; div gives da `[0.333, 2]`, db
+`[-0.111, -0.8]`.
+
+<details><summary>Hint 1</summary>
+
+Values are `a.data` and `b.data`, arrays; gradients are arrays too. Tensors would be recorded, and the rule with them.
+</details>
+<details><summary>Hint 2</summary>
+
+A conditional expression per input: `unbroadcast(..., a.shape) if a.requires_grad else None`.
+</details>
+<details><summary>Hint 3</summary>
+
+In `DivBackward` compute `da = grad / b.data` first. Then db is -da times the quotient a / b, and no square is needed
+(which could overflow where the quotient does not).
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-arithmetic", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class AddBackward(Function, op="add"):
     """out = a + b, so da = grad and db = grad."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         a, b = self.inputs
+        ### BEGIN SOLUTION
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
         ### END SOLUTION
 
@@ -200,8 +683,8 @@ class SubBackward(Function, op="sub"):
     """out = a - b, so da = grad and db = -grad."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         a, b = self.inputs
+        ### BEGIN SOLUTION
         return (
             unbroadcast(grad, a.shape) if a.requires_grad else None,
             -unbroadcast(grad, b.shape) if b.requires_grad else None,
@@ -213,8 +696,8 @@ class MulBackward(Function, op="mul"):
     """out = a * b, so da = grad * b and db = grad * a."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         a, b = self.inputs
+        ### BEGIN SOLUTION
         return (
             unbroadcast(grad * b.data, a.shape) if a.requires_grad else None,
             unbroadcast(grad * a.data, b.shape) if b.requires_grad else None,
@@ -226,14 +709,38 @@ class DivBackward(Function, op="div"):
     """out = a / b, so da = grad / b and db = -grad * a / b^2."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         a, b = self.inputs
+        ### BEGIN SOLUTION
         da = grad / b.data
         return (
             unbroadcast(da, a.shape) if a.requires_grad else None,
             unbroadcast(-da * (a.data / b.data), b.shape) if b.requires_grad else None,
         )
         ### END SOLUTION
+
+
+# %%
+matrix, vector = rng.uniform(1, 2, (3, 4)), rng.uniform(1, 2, 4)
+for f in (Tensor.add, Tensor.sub, Tensor.mul, Tensor.div):
+    compare(f, matrix, vector)
+
+# %% [markdown]
+"""
+With two rules for add and mul we can walk the example of the first page by hand, along the links that the recorder has
+left:
+"""
+
+# %%
+a, b, c = (Tensor(value, requires_grad=True) for value in (2.0, 3.0, 1.0))
+L = (a * b + c) * a
+last = L._grad_fn
+ds, da_direct = last.apply(np.float32(1))
+s = last.inputs[0]
+dp, dc = s._grad_fn.apply(ds)
+p = s._grad_fn.inputs[0]
+da_through_p, db = p._grad_fn.apply(dp)
+print(last, "<-", s._grad_fn, "<-", p._grad_fn, "<-", p._grad_fn.inputs)
+print(f"dL/da = {da_direct} + {da_through_p} = {da_direct + da_through_p},  dL/db = {db},  dL/dc = {dc}")
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-elementwise", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -273,8 +780,8 @@ class LogBackward(Function, op="log"):
     """out = log(x), so dx = grad / x."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,) = self.inputs
+        ### BEGIN SOLUTION
         return grad / x.data
         ### END SOLUTION
 
@@ -330,16 +837,18 @@ class MatmulBackward(Function, op="matmul"):
 #| export
 def stretch(grad, shape, axis):
     """`grad` of a reduction over `axis` (None: all), stretched back to the `shape` it was reduced from: a view."""
+    ### BEGIN SOLUTION
     kept = [1 if axis is None or i in axis else n for i, n in enumerate(shape)]
     return np.broadcast_to(grad.reshape(kept), shape)
+    ### END SOLUTION
 
 
 class SumBackward(Function, op="sum"):
     """Every element counts once in its sum, so dx is grad, stretched back over the axis summed."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,) = self.inputs
+        ### BEGIN SOLUTION
         return stretch(grad, x.shape, self.saved["axis"])
         ### END SOLUTION
 
@@ -348,30 +857,32 @@ class MeanBackward(Function, op="mean"):
     """Every element counts 1/n in its mean, so dx is grad / n, stretched back."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,) = self.inputs
+        ### BEGIN SOLUTION
         return stretch(grad / self.saved["count"], x.shape, self.saved["axis"])
         ### END SOLUTION
 
 
+# %%
+#| export
 class VarBackward(Function, op="var"):
     """out = sum (x - mean)^2 / (n - correction); the mean moves too, but its share sums to 0: dx = 2 (x - mean) / (n - c)."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,) = self.inputs
         slope = grad * (2 / self.saved["count"])
         return (x.data - self.saved["center"]) * stretch(slope, x.shape, self.saved["axis"])
-        ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-max", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class MaxBackward(Function, op="max"):
     """Only the largest elements count; those that tie share grad equally."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,) = self.inputs
         axis = self.saved["axis"]
+        ### BEGIN SOLUTION
         share = (x.data == self.saved["extreme"]).astype(grad.dtype)
         share /= share.sum(axis=axis, keepdims=True)
         share *= stretch(grad, x.shape, axis)
@@ -383,6 +894,8 @@ class MinBackward(MaxBackward, op="min"):
     """As for the maximum, with the smallest elements."""
 
 
+# %%
+#| export
 class CumsumBackward(Function, op="cumsum"):
     """Element i is in every running sum from i on, so dx is the running sum of grad from the other end."""
 
@@ -431,8 +944,8 @@ class PermuteBackward(Function, op="permute"):
     """The axes of grad, put back where they came from."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         axes = self.saved["axes"]
+        ### BEGIN SOLUTION
         return grad.transpose(sorted(range(len(axes)), key=axes.__getitem__))
         ### END SOLUTION
 
@@ -448,8 +961,8 @@ class CatBackward(Function, op="cat"):
     """grad, cut where the inputs met."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         axis = self.saved["axis"]
+        ### BEGIN SOLUTION
         stops = itertools.accumulate(x.shape[axis] for x in self.inputs)
         return tuple(np.split(grad, list(stops)[:-1], axis=axis))
         ### END SOLUTION
@@ -463,7 +976,7 @@ class PadBackward(Function, op="pad"):
         return grad[tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))]
 
 
-# %% nbgrader={"grade": false, "grade_id": "autograd-getitem", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+# %%
 #| export
 def add_at(target, index, values):
     """target[index] += values in place, where an element named several times receives every one of its values."""
@@ -474,12 +987,14 @@ def add_at(target, index, values):
         np.add.at(target, index, values)
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-getitem", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class GetitemBackward(Function, op="getitem"):
     """out = x[index]: what was taken gets its grad back, several times taken adds up, the rest gets 0."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (x,), index = self.inputs, self.saved["index"]
+        ### BEGIN SOLUTION
         dx = np.zeros_like(x.data)
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(part, np.ndarray) and part.dtype.kind in "iu" for part in parts):
@@ -490,17 +1005,17 @@ class GetitemBackward(Function, op="getitem"):
         ### END SOLUTION
 
 
+# %%
+#| export
 class WhereBackward(Function, op="where"):
     """grad goes to the side that was taken."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (a, b), condition = self.inputs, self.saved["condition"]
         return (
             unbroadcast(np.where(condition, grad, 0), a.shape) if a.requires_grad else None,
             unbroadcast(np.where(condition, 0, grad), b.shape) if b.requires_grad else None,
         )
-        ### END SOLUTION
 
 
 class ClipBackward(Function, op="clip"):
@@ -539,7 +1054,7 @@ class EinsumBackward(Function, op="einsum"):
         return tuple(grads)
 
 
-# %% nbgrader={"grade": false, "grade_id": "autograd-networks", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+# %% nbgrader={"grade": false, "grade_id": "autograd-activations", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class ReLUBackward(Function, op="relu"):
     """out = max(x, 0), so dx = grad where out > 0 and 0 elsewhere."""
@@ -563,8 +1078,8 @@ class SigmoidBackward(Function, op="sigmoid"):
     """out = 1 / (1 + e^-x) has the slope out (1 - out): dx = grad * out * (1 - out)."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         out = self.saved["out"]
+        ### BEGIN SOLUTION
         dx = 1 - out
         dx *= out
         dx *= grad
@@ -576,14 +1091,16 @@ class TanhBackward(Function, op="tanh"):
     """dx = grad * (1 - out^2)."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         out = self.saved["out"]
+        ### BEGIN SOLUTION
         dx = 1 - out * out
         dx *= grad
         return dx
         ### END SOLUTION
 
 
+# %%
+#| export
 class SoftplusBackward(Function, op="softplus"):
     """out = log(1 + e^x), so 1 - e^-out is sigmoid(x), its slope: dx = grad * (1 - e^-out)."""
 
@@ -624,12 +1141,14 @@ class GELUBackward(Function, op="gelu"):
         return dx
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-softmax", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class SoftmaxBackward(Function, op="softmax"):
     """out_i = e^x_i / sum e^x. Raising one share lowers all others: dx = out * (grad - sum(grad * out))."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         out, axis = self.saved["out"], self.saved["axis"]
+        ### BEGIN SOLUTION
         dx = grad * out
         dx -= out * dx.sum(axis=axis, keepdims=True)
         return dx
@@ -647,6 +1166,8 @@ class LogSoftmaxBackward(Function, op="log_softmax"):
         ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-linear", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class LinearBackward(Function, op="linear"):
     """out = x W + b, so dx = grad W^T, dW = x^T grad, db = the sum of grad over all rows."""
 
@@ -672,6 +1193,8 @@ class DropoutBackward(Function, op="dropout"):
         ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "autograd-losses", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class MSELossBackward(Function, op="mse_loss"):
     """(pred - target)^2 has the slope 2 (pred - target), times each element's share in the result; dtarget = -dpred."""
 
@@ -705,14 +1228,12 @@ class BCEWithLogitsBackward(Function, op="binary_cross_entropy_with_logits"):
     """softplus(x) - t x has the slope sigmoid(x) - t, times the share; dt = -x."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
         (logits, target), saved = self.inputs, self.saved
         grad = saved["share"] * grad
         dlogits = -np.expm1(-saved["softplus"])  # sigmoid(x), as in SoftplusBackward
         dlogits -= target.data
         dlogits *= grad
         return dlogits, -logits.data * grad if target.requires_grad else None
-        ### END SOLUTION
 
 
 class CrossEntropyBackward(Function, op="cross_entropy"):
@@ -739,6 +1260,20 @@ class KLDivBackward(Function, op="kl_div"):
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-order", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _freed(node):
+    return RuntimeError(
+        f"backward reached {node} a second time, but a graph is freed as it is walked. "
+        "Add the losses and call backward once, or compute the forward pass again"
+    )
+
+
+def _changed(node):
+    return RuntimeError(
+        f"an input of {node} was changed in place after it was used, so its gradient cannot be computed. "
+        "Change tensors after backward, or write x = x + y instead of changing x"
+    )
+
+
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
@@ -753,10 +1288,7 @@ def _history(root, stop=()):
     while unvisited:
         node = unvisited.pop()
         if node.inputs is None:
-            raise RuntimeError(
-                f"backward reached {node} a second time, but a graph is freed as it is walked. "
-                "Add the losses and call backward once, or compute the forward pass again"
-            )
+            raise _freed(node)
         version = 0
         for x in node.inputs:
             version += x._version
@@ -769,10 +1301,7 @@ def _history(root, stop=()):
                 found.add(earlier)
                 unvisited.append(earlier)
         if version != node.version:
-            raise RuntimeError(
-                f"an input of {node} was changed in place after it was used, so its gradient cannot be computed. "
-                "Change tensors after backward, or write x = x + y instead of changing x"
-            )
+            raise _changed(node)
     return sorted(found, key=attrgetter("birth"), reverse=True)
     ### END SOLUTION
 

@@ -73,7 +73,6 @@ class Function:
         grads = self.backward(grad)
         if type(grads) is not tuple:
             grads = (grads,)
-
         if len(grads) != len(self.inputs):
             raise RuntimeError(f"{self} returned {len(grads)} gradients for {len(self.inputs)} inputs")
         for i, (x, g) in enumerate(zip(self.inputs, grads)):
@@ -94,7 +93,6 @@ class Function:
 
 def record(out, op, inputs, saved):
     """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
-
     for x in inputs:
         if x._requires_grad:
             break
@@ -128,12 +126,10 @@ class no_grad:
         self._outside = []  # a stack, because one instance may be entered again before it is left
 
     def __enter__(self):
-
         self._outside.append(set_recorder(None))
         return self
 
     def __exit__(self, *exception):
-
         set_recorder(self._outside.pop())
 
     def __call__(self, function):
@@ -149,7 +145,6 @@ def unbroadcast(grad, shape):
     """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`."""
     if grad.shape == shape:
         return grad
-
     extra = grad.ndim - len(shape)
     stretched = tuple(i for i in range(grad.ndim) if i < extra or (shape[i - extra] == 1 and grad.shape[i] != 1))
     return grad.sum(axis=stretched).reshape(shape)
@@ -159,7 +154,6 @@ class AddBackward(Function, op="add"):
     """out = a + b, so da = grad and db = grad."""
 
     def backward(self, grad):
-
         a, b = self.inputs
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
@@ -168,7 +162,6 @@ class SubBackward(Function, op="sub"):
     """out = a - b, so da = grad and db = -grad."""
 
     def backward(self, grad):
-
         a, b = self.inputs
         return (
             unbroadcast(grad, a.shape) if a.requires_grad else None,
@@ -180,7 +173,6 @@ class MulBackward(Function, op="mul"):
     """out = a * b, so da = grad * b and db = grad * a."""
 
     def backward(self, grad):
-
         a, b = self.inputs
         return (
             unbroadcast(grad * b.data, a.shape) if a.requires_grad else None,
@@ -192,7 +184,6 @@ class DivBackward(Function, op="div"):
     """out = a / b, so da = grad / b and db = -grad * a / b^2."""
 
     def backward(self, grad):
-
         a, b = self.inputs
         da = grad / b.data
         return (
@@ -227,7 +218,6 @@ class ExpBackward(Function, op="exp"):
     """out = e^x is its own derivative: dx = grad * out."""
 
     def backward(self, grad):
-
         return grad * self.saved["out"]
 
 
@@ -235,7 +225,6 @@ class LogBackward(Function, op="log"):
     """out = log(x), so dx = grad / x."""
 
     def backward(self, grad):
-
         (x,) = self.inputs
         return grad / x.data
 
@@ -244,7 +233,6 @@ class SqrtBackward(Function, op="sqrt"):
     """out = sqrt(x), so dx = grad / (2 out)."""
 
     def backward(self, grad):
-
         return grad / (2 * self.saved["out"])
 
 
@@ -271,7 +259,6 @@ class MatmulBackward(Function, op="matmul"):
         if b.ndim == 1:
             grad = np.expand_dims(grad, -1)
         dx = dy = None
-
         if x.ndim > 2 and y.ndim == 2:  # as in the forward pass: one large product
             grad = grad.reshape(-1, grad.shape[-1])
             x = x.reshape(-1, x.shape[-1])
@@ -293,7 +280,6 @@ class SumBackward(Function, op="sum"):
     """Every element counts once in its sum, so dx is grad, stretched back over the axis summed."""
 
     def backward(self, grad):
-
         (x,) = self.inputs
         return stretch(grad, x.shape, self.saved["axis"])
 
@@ -302,7 +288,6 @@ class MeanBackward(Function, op="mean"):
     """Every element counts 1/n in its mean, so dx is grad / n, stretched back."""
 
     def backward(self, grad):
-
         (x,) = self.inputs
         return stretch(grad / self.saved["count"], x.shape, self.saved["axis"])
 
@@ -311,7 +296,6 @@ class VarBackward(Function, op="var"):
     """out = sum (x - mean)^2 / (n - correction); the mean moves too, but its share sums to 0: dx = 2 (x - mean) / (n - c)."""
 
     def backward(self, grad):
-
         (x,) = self.inputs
         slope = grad * (2 / self.saved["count"])
         return (x.data - self.saved["center"]) * stretch(slope, x.shape, self.saved["axis"])
@@ -321,7 +305,6 @@ class MaxBackward(Function, op="max"):
     """Only the largest elements count; those that tie share grad equally."""
 
     def backward(self, grad):
-
         (x,) = self.inputs
         axis = self.saved["axis"]
         share = (x.data == self.saved["extreme"]).astype(grad.dtype)
@@ -371,7 +354,6 @@ class ReshapeBackward(Function, op="reshape"):
     """The same elements: dx is grad in the shape of x."""
 
     def backward(self, grad):
-
         return grad.reshape(self.inputs[0].shape)
 
 
@@ -379,7 +361,6 @@ class PermuteBackward(Function, op="permute"):
     """The axes of grad, put back where they came from."""
 
     def backward(self, grad):
-
         axes = self.saved["axes"]
         return grad.transpose(sorted(range(len(axes)), key=axes.__getitem__))
 
@@ -395,7 +376,6 @@ class CatBackward(Function, op="cat"):
     """grad, cut where the inputs met."""
 
     def backward(self, grad):
-
         axis = self.saved["axis"]
         stops = itertools.accumulate(x.shape[axis] for x in self.inputs)
         return tuple(np.split(grad, list(stops)[:-1], axis=axis))
@@ -422,7 +402,6 @@ class GetitemBackward(Function, op="getitem"):
     """out = x[index]: what was taken gets its grad back, several times taken adds up, the rest gets 0."""
 
     def backward(self, grad):
-
         (x,), index = self.inputs, self.saved["index"]
         dx = np.zeros_like(x.data)
         parts = index if isinstance(index, tuple) else (index,)
@@ -437,7 +416,6 @@ class WhereBackward(Function, op="where"):
     """grad goes to the side that was taken."""
 
     def backward(self, grad):
-
         (a, b), condition = self.inputs, self.saved["condition"]
         return (
             unbroadcast(np.where(condition, grad, 0), a.shape) if a.requires_grad else None,
@@ -485,7 +463,6 @@ class ReLUBackward(Function, op="relu"):
     """out = max(x, 0), so dx = grad where out > 0 and 0 elsewhere."""
 
     def backward(self, grad):
-
         return grad * (self.saved["out"] > 0)
 
 
@@ -502,7 +479,6 @@ class SigmoidBackward(Function, op="sigmoid"):
     """out = 1 / (1 + e^-x) has the slope out (1 - out): dx = grad * out * (1 - out)."""
 
     def backward(self, grad):
-
         out = self.saved["out"]
         dx = 1 - out
         dx *= out
@@ -514,7 +490,6 @@ class TanhBackward(Function, op="tanh"):
     """dx = grad * (1 - out^2)."""
 
     def backward(self, grad):
-
         out = self.saved["out"]
         dx = 1 - out * out
         dx *= grad
@@ -565,7 +540,6 @@ class SoftmaxBackward(Function, op="softmax"):
     """out_i = e^x_i / sum e^x. Raising one share lowers all others: dx = out * (grad - sum(grad * out))."""
 
     def backward(self, grad):
-
         out, axis = self.saved["out"], self.saved["axis"]
         dx = grad * out
         dx -= out * dx.sum(axis=axis, keepdims=True)
@@ -576,7 +550,6 @@ class LogSoftmaxBackward(Function, op="log_softmax"):
     """out = x - log(sum e^x), so dx = grad - softmax(x) * sum(grad), and softmax(x) is e^out."""
 
     def backward(self, grad):
-
         dx = np.exp(self.saved["out"])
         dx *= grad.sum(axis=self.saved["axis"], keepdims=True)
         return np.subtract(grad, dx, out=dx)
@@ -589,7 +562,6 @@ class LinearBackward(Function, op="linear"):
         x, weight = self.inputs[:2]
         rows = x.data.reshape(-1, x.shape[-1])
         grad = grad.reshape(-1, grad.shape[-1])
-
         dx = (grad @ weight.data.T).reshape(x.shape) if x.requires_grad else None
         dweight = rows.T @ grad if weight.requires_grad else None
         if len(self.inputs) == 2:
@@ -601,7 +573,6 @@ class DropoutBackward(Function, op="dropout"):
     """out = x * mask, with the mask 0 or 1 / (1 - p), so dx = grad * mask."""
 
     def backward(self, grad):
-
         return grad * self.saved["mask"]
 
 
@@ -609,7 +580,6 @@ class MSELossBackward(Function, op="mse_loss"):
     """(pred - target)^2 has the slope 2 (pred - target), times each element's share in the result; dtarget = -dpred."""
 
     def backward(self, grad):
-
         dpred = self.saved["distance"] * (2 * self.saved["share"] * grad)
         return dpred, -dpred if self.inputs[1].requires_grad else None
 
@@ -637,7 +607,6 @@ class BCEWithLogitsBackward(Function, op="binary_cross_entropy_with_logits"):
     """softplus(x) - t x has the slope sigmoid(x) - t, times the share; dt = -x."""
 
     def backward(self, grad):
-
         (logits, target), saved = self.inputs, self.saved
         grad = saved["share"] * grad
         dlogits = -np.expm1(-saved["softplus"])  # sigmoid(x), as in SoftplusBackward
@@ -652,7 +621,6 @@ class CrossEntropyBackward(Function, op="cross_entropy"):
     def backward(self, grad):
         (x,), rows, dx = self.inputs, self.saved["rows"], self.saved["exps"]
         grad = grad.reshape(-1) * self.saved["shares"]  # one number, or one per row
-
         dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
         dx[np.arange(len(rows)), rows] -= grad
         return dx.reshape(x.shape)
@@ -667,6 +635,20 @@ class KLDivBackward(Function, op="kl_div"):
         return -target.data * grad, (saved["surprise"] + 1) * grad if target.requires_grad else None
 
 
+def _freed(node):
+    return RuntimeError(
+        f"backward reached {node} a second time, but a graph is freed as it is walked. "
+        "Add the losses and call backward once, or compute the forward pass again"
+    )
+
+
+def _changed(node):
+    return RuntimeError(
+        f"an input of {node} was changed in place after it was used, so its gradient cannot be computed. "
+        "Change tensors after backward, or write x = x + y instead of changing x"
+    )
+
+
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
@@ -677,14 +659,10 @@ def _history(root, stop=()):
         raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
     found = {root._grad_fn}
     unvisited = [root._grad_fn]
-
     while unvisited:
         node = unvisited.pop()
         if node.inputs is None:
-            raise RuntimeError(
-                f"backward reached {node} a second time, but a graph is freed as it is walked. "
-                "Add the losses and call backward once, or compute the forward pass again"
-            )
+            raise _freed(node)
         version = 0
         for x in node.inputs:
             version += x._version
@@ -697,10 +675,7 @@ def _history(root, stop=()):
                 found.add(earlier)
                 unvisited.append(earlier)
         if version != node.version:
-            raise RuntimeError(
-                f"an input of {node} was changed in place after it was used, so its gradient cannot be computed. "
-                "Change tensors after backward, or write x = x + y instead of changing x"
-            )
+            raise _changed(node)
     return sorted(found, key=attrgetter("birth"), reverse=True)
 
 
@@ -716,7 +691,6 @@ def _gradients(root, seed, keep=(), stop=()):
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
-
         dinputs = node.apply(grad)
         distinct = len(dinputs) == 1 or len(set(map(id, dinputs))) == len(dinputs)
         for x, dx in zip(node.inputs, dinputs):
@@ -732,7 +706,6 @@ def _gradients(root, seed, keep=(), stop=()):
             else:
                 grads[key] = grads[key] + dx
                 own.add(key)
-
         node.inputs = node.saved = None
     own.difference_update(kept)
     return grads | kept, own
@@ -874,7 +847,6 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
     for i, x in enumerate(inputs):
         for place in np.ndindex(x.shape):
             value = x.data[place]
-
             with no_grad():
                 x.data[place] = value + eps
                 above = (f(*inputs).data * weight).sum()
@@ -882,7 +854,6 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
                 below = (f(*inputs).data * weight).sum()
             x.data[place] = value
             slope = (above - below) / (2 * eps)
-
             error = abs(slope - exact[i][place]) / max(1.0, abs(slope), abs(exact[i][place]))
             if not error <= rtol:
                 raise RuntimeError(
