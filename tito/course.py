@@ -104,5 +104,5 @@ def _find(kind, name, entries):
             return entry
     names = [entry.slug for entry in entries]
     close = difflib.get_close_matches(text, names + [entry.name for entry in entries], n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     raise CourseError(f"no {kind} {text!r}{hint} There are: {', '.join(names)}")

@@ -59,9 +59,7 @@ def ask(code, cwd=None):
 
 def python():
     found = f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}"
-    if sys.version_info < (3, 11):
-        yield FAIL, "Python", found, "install Python 3.11 or newer and make a new virtual environment with it"
-    elif sys.prefix == sys.base_prefix:
+    if sys.prefix == sys.base_prefix:
         yield WARN, "Python", f"{found}, no virtual environment", "python -m venv .venv keeps these packages apart"
     else:
         yield OK, "Python", found, ""

@@ -9,104 +9,26 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from tito.lesson import FENCE, ExportError, read_lesson
 
 HEADER = "# Generated from {source} by `tito export`. To change this file, edit the lesson and export again.\n"
 MARK = re.compile(r"^# Generated from .* by `tito export`\.")
-DIRECTIVE = re.compile(r"^#\|\s*(default_exp|export|data)\b[ \t]*(\S*)[ \t]*$")
-FENCE = re.compile(r"^\s*### (BEGIN|END) SOLUTION\s*$")
-STDLIB, THIRD, OWN = range(3)
-
-
-class ExportError(Exception):
-    """A lesson that cannot become a package: names the module, the code cell (counted from 1) and the line in it."""
-
-    def __init__(self, message, module="", cell=None, line=None):
-        where = module + (f", code cell {cell}" if cell else "") + (f", line {line}" if line else "")
-        super().__init__(f"{where}: {message}" if where else message)
-        self.module, self.cell, self.line, self.message = module, cell, line, message
-
-
-@dataclass
-class Cell:
-    """One code cell: `number` counts code cells from 1; `target` is the package file it ships to, if it does."""
-
-    number: int
-    source: str
-    grade_id: str | None = None
-    target: str | None = None
-    body: str = ""
-
-
-@dataclass
-class Lesson:
-    slug: str
-    path: Path
-    cells: list = field(default_factory=list)
-    data: list = field(default_factory=list)
-
-
-def read_lesson(path, slug):
-    """The code cells of a lesson (percent script or notebook), their directives read."""
-    import jupytext
-    import nbformat
-
-    try:
-        notebook = (
-            nbformat.read(path, as_version=4)
-            if path.suffix == ".ipynb"
-            else jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
-        )
-    except Exception as error:  # whatever a damaged file makes a parser raise
-        raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
-    lesson, default = Lesson(slug, path), None
-    sources = (cell for cell in notebook.cells if cell.cell_type == "code")
-    for number, cell in enumerate(sources, 1):
-        made = Cell(number, cell.source, cell.metadata.get("nbgrader", {}).get("grade_id"))
-        kept = []
-        for line, text in enumerate(cell.source.splitlines(), 1):
-            found = DIRECTIVE.match(text)
-            if not found:
-                if text.startswith("#|"):
-                    raise ExportError(f"unknown directive {text!r}", slug, number, line)
-                kept.append("" if FENCE.match(text) else text)
-                continue
-            kept.append("")  # so that line numbers stay
-            word, argument = found.groups()
-            if word == "default_exp":
-                default = argument
-            elif word == "data":
-                lesson.data.append(argument)
-            else:
-                made.target = argument or default
-                if made.target is None:
-                    raise ExportError("export without a file; put `#| default_exp some.file` first", slug, number, line)
-        made.body = "\n".join(kept)
-        lesson.cells.append(made)
-    if not any(cell.target for cell in lesson.cells):
-        raise ExportError(f"{path} exports nothing; its cells need `#| export`", slug)
-    return lesson
-
-
-def _parse(lesson, cell):
-    try:
-        return ast.parse(cell.body)
-    except SyntaxError as error:
-        text = (error.text or "").rstrip()
-        raise ExportError(f"{error.msg}\n    {text}", lesson.slug, cell.number, error.lineno) from None
 
 
 def _drop_lines(body, nodes):
+    """The lines of a cell without those of `nodes` and without fences."""
     gone = {line for node in nodes for line in range(node.lineno, node.end_lineno + 1)}
-    return "\n".join(text for line, text in enumerate(body.splitlines(), 1) if line not in gone)
+    lines = enumerate(body.splitlines(), 1)
+    return "\n".join(text for line, text in lines if line not in gone and not FENCE.match(text))
 
 
 def _definitions(lesson, target):
     """The names that the cells of one package file define at top level, each with the number of its cell."""
     defined = {}
     for cell in (cell for cell in lesson.cells if cell.target == target):
-        for node in _parse(lesson, cell).body:
+        for node in lesson.parse(cell).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 if node.name in defined:
                     message = f"{node.name} is defined twice, also in code cell {defined[node.name]}"
@@ -125,7 +47,7 @@ def _file_text(lesson, target, siblings):
     doc, imports, bodies = None, {}, []
     used = set()
     for cell in (cell for cell in lesson.cells if cell.target == target):
-        tree = _parse(lesson, cell)
+        tree = lesson.parse(cell)
         hoisted = []
         for i, node in enumerate(tree.body):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -205,6 +127,13 @@ TITLES = {
 }
 
 
+TOP = """\
+__version__ = "0.1.0"
+float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
+
+"""
+
+
 def build(course, upto=None):
     """The package of the modules up to `upto` (None: all): from path within it to text, or bytes for data files."""
     texts, binary, owner = {}, {}, {}
@@ -230,15 +159,14 @@ def build(course, upto=None):
         extra = ""
         if name == "tinytorch":
             lines += ["import numpy as np"] + [
-                f"from {d.rpartition('.')[0]} import {d.rpartition('.')[2]}"
-                for d in shown
-                if d.count(".") == 1
+                f"from {d.rpartition('.')[0]} import {d.rpartition('.')[2]}" for d in shown if d.count(".") == 1
             ]
-            extra = '__version__ = "0.1.0"\nfloat32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64\n\n'
+            extra = TOP
         path = name.split(".")[1:]
         package = any(d.startswith(name + ".") for d in shown) or not path
         file = "/".join([*path, "__init__.py"]) if package else "/".join(path) + ".py"
-        files[file] = f'{source}"""{TITLES.get(name, name)}"""\n\n' + "\n".join(lines) + f"\n\n{extra}__all__ = [{exported}]\n"
+        head, body = f'{source}"""{TITLES.get(name, name)}"""\n\n', "\n".join(lines)
+        files[file] = f"{head}{body}\n\n{extra}__all__ = [{exported}]\n"
     for target, text in texts.items():
         files[target.replace(".", "/") + ".py"] = text
     for file in list(files):

@@ -5,6 +5,7 @@ Nothing here imports the library. The checks run in a process of their own (tito
 """
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -13,24 +14,331 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-import unicodedata
-import warnings
-from collections import Counter
 from pathlib import Path
 
-from tito import course as courses
+from tito import state
 from tito.console import note, plain, say, style
-from tito.export import ExportError, build, locate, read_lesson
+from tito.export import ExportError, build
+from tito.lesson import qualified_names, read_lesson
 
 PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 124
 SEVERITY = [PASSED, NOTHING, FAILED, UNPARSED, LATE, ENVIRONMENT]  # of several modules, the gravest is the result
+WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SKIP", "yellow")}
 
 SETTINGS = """\
 [pytest]
 addopts = --import-mode=importlib
 xfail_strict = true
-filterwarnings =
-    error
-    ignore::pytest.PytestUnknownMarkWarning
+filterwarnings = error
 """
+
+
+def check_module(course, module, select=None, limit=600, as_json=False):
+    """Check one module and print the result. Returns (exit code, the result as a dictionary)."""
+    lessons = {m.slug: read_lesson(course.source(m), m.slug) for m in course.upto(module.slug)}
+    lesson = lessons[module.slug]
+    for each in lessons.values():
+        for cell in each.cells:
+            each.parse(cell)  # a cell that does not parse ends it here, with its place
+    if not as_json:
+        note(f"{module.slug} {module.title}, from {_relative(lesson.path)}")
+    shown = Lines(module, quiet=as_json)
+    with tempfile.TemporaryDirectory(prefix="tito-") as folder:
+        stage = Path(folder) / "stage"
+        files = build(course, module.slug)
+        for file, content in files.items():
+            path = stage / "tinytorch" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        problem, code = _run(course, module, stage, Path(folder), select, limit, shown)
+        failed = next((event for event in shown.events if event["outcome"] == "failed"), None)
+        first = explain(course, module, lessons, stage, files, failed) if failed else None
+    counts = {outcome: sum(e["outcome"] == outcome for e in shown.checks()) for outcome in WORDS}
+    result = {
+        "schema": "tito.test/1",
+        "module": module.slug,
+        "lesson": str(lesson.path),
+        "exit_code": code,
+        **counts,
+        "problem": problem,
+        "first_failure": first,
+        "checks": shown.checks(),
+    }
+    if select is None:
+        state.remember(course, module, result)
+    if not as_json:
+        _conclude(result)
+    return code, result
+
+
+def _run(course, module, stage, folder, select, limit, shown):
+    """Run the checks in a process of their own, which reports line by line. Returns (problem, exit code)."""
+    tests = course.root / "tests" / module.slug
+    if not any(tests.glob("test_*.py")):
+        return f"there are no checks in {tests}", NOTHING
+    (folder / "settings.ini").write_text(SETTINGS, encoding="utf-8")
+    plan = {
+        "stage": str(stage),
+        "tests": [str(tests)],
+        "root": str(course.root),
+        "settings": str(folder / "settings.ini"),
+        "scratch": str(folder / "scratch"),
+        "select": select,
+    }
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "TINYTORCH_STAGE": str(stage),
+        "PYTHONPATH": str(course.root / "tests"),
+        "MPLBACKEND": "Agg",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-P", str(Path(__file__).with_name("checks.py")), str(folder / "plan.json")]
+    late = threading.Event()
+    with open(folder / "said", "w+b") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=course.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
+
+        def kill():
+            late.set()
+            _kill(process)
+
+        timer = threading.Timer(limit, kill)
+        timer.start()
+        problem = end = None
+        with process:
+            try:
+                for line in process.stdout:
+                    event = json.loads(line)
+                    if event["event"] == "problem":
+                        problem = event["message"]
+                    elif event["event"] == "end":
+                        end = event
+                    else:
+                        shown.take(event)
+            finally:
+                timer.cancel()
+                if process.poll() is None:
+                    _kill(process)
+        if late.is_set():
+            running = f", in {shown.running}" if shown.running else ""
+            return f"the checks did not end within {limit:g} s{running}", LATE
+        if problem:
+            return problem, ENVIRONMENT
+        if end is None:
+            said.seek(0)
+            tail = said.read().decode("utf-8", "replace").strip().splitlines()[-12:]
+            during = f" during {shown.running}" if shown.running else ""
+            return f"the checks ended{during} with exit code {process.returncode}:\n" + "\n".join(tail), FAILED
+    if not shown.events:
+        what = f"no check matches {select!r}" if select else f"no checks were found in {tests}"
+        return what, NOTHING
+    return None, FAILED if any(e["outcome"] == "failed" for e in shown.events) else PASSED
+
+
+def _kill(process):
+    """End the process and whatever it started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+class Lines:
+    """The reports as they come: one line per check, once all its cases are in."""
+
+    def __init__(self, module, quiet):
+        self.module, self.quiet = module, quiet
+        self.events, self.expected, self.cases = [], {}, {}
+        self.running = None
+
+    def take(self, event):
+        if event["event"] == "collected":
+            for check in event["checks"]:
+                self.expected[check["check"]] = self.expected.get(check["check"], 0) + 1
+        elif event["event"] == "start":
+            self.running = event["id"]
+        elif event["event"] == "result":
+            self.running = None
+            self.events.append(event)
+            name = event["check"]["check"]
+            cases = self.cases.setdefault(name, [])
+            cases.append(event)
+            if len(cases) >= self.expected.get(name, 1) and not self.quiet:
+                self.show(self.summary(cases))
+
+    @staticmethod
+    def summary(cases):
+        """One check from its cases: failed if one failed, skipped if all were."""
+        outcomes = [event["outcome"] for event in cases]
+        outcome = "failed" if "failed" in outcomes else "passed" if "passed" in outcomes else "skipped"
+        check = cases[0]["check"]
+        return {
+            "id": check["check"],
+            "group": check["group"],
+            "name": check["name"],
+            "outcome": outcome,
+            "cases": len(cases),
+            "failed_cases": [e["check"]["case"] for e in cases if e["outcome"] == "failed" and e["check"]["case"]],
+            "reason": cases[0].get("reason"),
+            "seconds": round(sum(event["seconds"] for event in cases), 4),
+        }
+
+    def show(self, check):
+        word, colour = WORDS[check["outcome"]]
+        text = f"{check['group']}: {check['name']}" if check["name"] else check["group"]
+        if check["failed_cases"]:
+            text += f" ({len(check['failed_cases'])} of {check['cases']} cases)"
+        if check["outcome"] == "skipped" and check["reason"]:
+            text += f" ({check['reason']})"
+        say(f"{style(word, colour)}  {plain(text)}")
+
+    def checks(self):
+        return [self.summary(cases) for cases in self.cases.values()]
+
+
+def explain(course, module, lessons, stage, files, event):
+    """The first failure in a learner's terms: what came, where in the lesson, which blank, how to run it again."""
+    failure = event["failure"]
+    owner = {cell.target: lesson for lesson in lessons.values() for cell in lesson.cells if cell.target}
+    place = cell = None
+    for frame in reversed(failure["frames"]):  # innermost first
+        path = Path(frame["file"])
+        if not path.is_relative_to(stage):
+            continue
+        file = path.relative_to(stage / "tinytorch").as_posix()
+        target = file.removesuffix(".py").replace("/", ".")
+        if target in owner:
+            found = locate(owner[target], target, files[file], frame["line"])
+            if found:
+                cell, line = found
+                place = _place(owner[target], cell, line, frame["function"])
+                break
+    if cell is None or not cell.grade_id:
+        cell = _suspect(lessons[module.slug], (failure.get("test") or {}).get("source", "")) or cell
+    message = failure["message"].strip() or "(no message)"
+    return {
+        "check": event["check"]["id"],
+        "type": failure["type"],
+        "message": message,
+        "where": place,
+        "blank": cell.grade_id if cell is not None else None,
+        "test": failure.get("test"),
+        "output": event.get("output", ""),
+        "again": f"tito test {module.id} -k {event['check']['id']}",
+    }
+
+
+def locate(lesson, target, text, line):
+    """The lesson's cell, and the line in it, that became line `line` of the package file `text`; None if neither.
+
+    ruff may have moved the line, but it does not change the syntax tree: the trees are walked side by side.
+    """
+    cells = {}
+    for cell in lesson.cells:
+        if cell.target == target:
+            for node in lesson.parse(cell).body:
+                for name in _defined(node):
+                    cells[name] = cell, node
+    for node in ast.parse(text).body:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        if first <= line <= node.end_lineno:
+            for name in _defined(node):
+                if name in cells:
+                    cell, mine = cells[name]
+                    lines = {}
+                    for here, there in zip(ast.walk(node), ast.walk(mine)):
+                        if hasattr(here, "lineno"):
+                            lines.setdefault(here.lineno, there.lineno)
+                    nearest = max((n for n in lines if n <= line), default=None)
+                    return cell, lines.get(nearest, mine.lineno)
+    return None
+
+
+def _defined(node):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [name.id for name in node.targets if isinstance(name, ast.Name)]
+    return []
+
+
+def _place(lesson, cell, line, function):
+    """Where in the lesson: `modules/04_losses/04_losses.py, line 212 (code cell 9, line 5), in cross_entropy`."""
+    inside = f"code cell {cell.number}, line {line}"
+    at = f"line {cell.line + line - 1} ({inside})" if cell.line else inside
+    return f"{_relative(lesson.path)}, {at}, in {function}"
+
+
+def _suspect(lesson, source):
+    """The blank whose functions the text of a test names most; None if it names none."""
+    words = re.findall(r"[A-Za-z_]\w*", source)
+    best, most = None, 0
+    for cell in lesson.blanks:
+        names = {name.split(".")[-1] for name in qualified_names(cell.body).values()} - {"backward", "forward"}
+        count = sum(word in names for word in words)
+        if count > most:
+            best, most = cell, count
+    return best
+
+
+def _relative(path):
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _conclude(result):
+    """The first failure, the counts, and what to do next."""
+    first = result["first_failure"]
+    if first:
+        say()
+        say(style("first failure", "bold") + f"  {plain(first['check'])}")
+        lines = plain(first["message"]).splitlines()
+        kind = "" if first["type"] == "AssertionError" else f"{first['type']}: "
+        say(f"  {kind}{lines[0]}")
+        for line in lines[1:12]:
+            say(f"  {line}")
+        if first["where"]:
+            say(f"  in {first['where']}")
+        test = first["test"]
+        if test and test["line"]:
+            say(f"  checked by {_relative(Path(test['file']))}, line {test['line']}")
+        if first["blank"]:
+            say(f"  blank {first['blank']}; for a hint: tito hint {result['module'][:2]} {first['blank']}")
+        say(f"  again: {first['again']}")
+    if result["problem"]:
+        note(f"tito: {result['problem']}")
+    counts = ", ".join(f"{result[outcome]} {outcome}" for outcome in WORDS if result[outcome] or outcome == "passed")
+    seconds = sum(check["seconds"] for check in result["checks"])
+    note(f"{result['module']}: {counts} in {seconds:.1f} s")
+
+
+def check_all(course, limit=600, as_json=False):
+    """Check every module; the exit code is the gravest."""
+    results = []
+    for module in course.modules:
+        try:
+            _, result = check_module(course, module, None, limit, as_json)
+        except ExportError as error:
+            note(f"tito: {error}")
+            result = {"schema": "tito.test/1", "module": module.slug, "exit_code": UNPARSED, "problem": str(error)}
+        results.append(result)
+    if not as_json:
+        say()
+        for result in results:
+            word = "PASS" if result["exit_code"] == PASSED else "FAIL"
+            total = sum(result.get(outcome, 0) for outcome in WORDS)
+            said = f"{result.get('passed', 0)} of {total} checks" if total else result["problem"].splitlines()[0]
+            say(f"{style(word, 'green' if word == 'PASS' else 'red')}  {result['module']:20} {plain(said)}")
+    return max((result["exit_code"] for result in results), key=SEVERITY.index), results

@@ -95,7 +95,7 @@ print("two layers:\n", (x @ W1 @ W2).data)
 print("one layer: \n", (x @ (W1 @ W2)).data)
 
 # %% [markdown]
-"""
+r"""
 Now put the smallest bend between them: replace what is negative by 0. Two such units make `|x|`, which no straight
 line does: `max(x, 0) + max(-x, 0)`. Three make a bump that is 0 everywhere except around one place; with enough bumps,
 side by side, any curve can be drawn. That is why one bend is enough for everything.

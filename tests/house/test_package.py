@@ -5,6 +5,7 @@ import re
 
 import pytest
 from support.stages import COURSE, ROOT, python
+
 from tito.export import check, read_lesson
 
 FILES = sorted((ROOT / "tinytorch").rglob("*.py"))
@@ -61,7 +62,7 @@ def test_nothing_of_the_notebook_is_left(path):
 
 
 def test_importing_prints_nothing_and_loads_only_numpy():
-    heavy = "matplotlib rich pooch safetensors torch typer jupytext pytest".split()
+    heavy = ["matplotlib", "rich", "pooch", "safetensors", "torch", "typer", "jupytext", "pytest"]
     code = f"import sys, tinytorch; print([name for name in {heavy} if name in sys.modules])"
     done = python(ROOT, "-c", code)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -16,7 +16,6 @@ from tinytorch.core.tensor import Tensor, floating, normalize_axes, result
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), element by element; the slope at 0 is 0. (Nair & Hinton 2010)"""
     x = floating(x)
-
     out = np.maximum(x.data, 0)
     return result(out, "relu", x, out=out)
 
@@ -32,16 +31,13 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     if negative_slope == 0:
         return relu(x)  # 0 * inf is not a number
     out = np.empty_like(x.data)
-
     np.multiply(x.data, negative_slope, out=out)
     np.maximum(x.data, out, out=out)
-
     return result(out, "leaky_relu", x, negative_slope=negative_slope)
 
 
 def _gate(x, out):
     """Fill the array `out`, which may be x itself, with 1 / (1 + e^-x): from 0 far left to 1 far right."""
-
     np.negative(x, out=out)
     with np.errstate(over="ignore"):  # e^-x beyond the largest number is inf, and 1 / inf is the 0 it should be
         np.exp(out, out=out)
@@ -68,13 +64,11 @@ def softplus(x: Tensor) -> Tensor:
     """log(1 + e^x), a relu with a round corner; its slope is the sigmoid."""
     x = floating(x)
     out = np.empty_like(x.data)
-
     np.abs(x.data, out=out)
     np.negative(out, out=out)
     np.exp(out, out=out)  # e^-|x| is at most 1
     np.log1p(out, out=out)
     out += np.maximum(x.data, 0)
-
     return result(out, "softplus", x, out=out)
 
 
@@ -85,11 +79,9 @@ def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x), also called swish. (Elfwing et al. 2017; Ramachandran et al. 2017)"""
     x = floating(x)
     out, gate = np.empty_like(x.data), np.empty_like(x.data)
-
     _gate(x.data, gate)
     np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
     out *= gate
-
     return result(out, "silu", x, gate=gate)
 
 
@@ -101,7 +93,6 @@ def gelu(x: Tensor) -> Tensor:
     """
     x = floating(x)
     out, gate = np.empty_like(x.data), np.empty_like(x.data)
-
     np.clip(x.data, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
     np.multiply(out, out, out=gate)
     gate *= 0.044715
@@ -111,7 +102,6 @@ def gelu(x: Tensor) -> Tensor:
     _gate(gate, gate)
     np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
     out *= gate
-
     return result(out, "gelu", x, gate=gate)
 
 
@@ -127,7 +117,6 @@ def _axis(op, x, dim):
 
 def _shifted(x, axis):
     """The array x minus its maximum along `axis`, so that e^shifted is at most 1. Where all are -inf they stay -inf."""
-
     peak = x.max(axis=axis, keepdims=True)
     return x - np.maximum(peak, np.finfo(x.dtype).min)
 
@@ -139,13 +128,11 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("softmax", x, dim)
-
     out = _shifted(x.data, axis)
     np.exp(out, out=out)
     total = out.sum(axis=axis, keepdims=True)  # at least e^0 = 1, or 0 where all were -inf
     total += total == 0
     out /= total
-
     return result(out, "softmax", x, out=out, axis=axis)
 
 
@@ -156,12 +143,10 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("log_softmax", x, dim)
-
     out = _shifted(x.data, axis)
     total = np.exp(out).sum(axis=axis, keepdims=True)
     total += total == 0
     out -= np.log(total)
-
     return result(out, "log_softmax", x, out=out, axis=axis)
 
 

@@ -53,7 +53,6 @@ def _pack(value, name, arrays):
     """`value` as JSON knows it; arrays go into `arrays`, and {"__array__": name} stands where they were."""
     if isinstance(value, Tensor):
         value = value.data
-
     if isinstance(value, np.ndarray):
         return {"__array__": _store(value, name, arrays)}
     if isinstance(value, np.generic):
@@ -83,7 +82,6 @@ def _replace_file(path, data):
     path = os.path.realpath(path)  # through a link, to the file it stands for
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -94,7 +92,6 @@ def _replace_file(path, data):
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
-
     if os.name == "posix":  # elsewhere folders cannot be opened
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -105,7 +102,6 @@ def _replace_file(path, data):
 
 def _misfits(here, saved):
     """What keeps the arrays in `saved` from being those in `here`, as lines of text; both from name to array."""
-
     lines = [f"missing: {name} {array.shape}" for name, array in here.items() if name not in saved]
     lines += [f"unexpected: {name} {array.shape}" for name, array in saved.items() if name not in here]
     for name in here.keys() & saved.keys():

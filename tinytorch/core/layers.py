@@ -47,14 +47,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias.shape != (fan_out,):
             raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
         x, bias = _one_dtype(x, bias)
-
     rows = x.data if x.ndim == 2 else x.data.reshape(-1, fan_in)
     out = rows @ weight.data
     if bias is not None:
         out += bias.data
     if x.ndim != 2:
         out = out.reshape(*x.shape[:-1], fan_out)
-
     return result(out, "linear", x, weight) if bias is None else result(out, "linear", x, weight, bias)
 
 
@@ -89,14 +87,12 @@ def kaiming_uniform(shape: tuple, gain: float = math.sqrt(2), rng=None) -> Tenso
 
     (He et al. 2015)
     """
-
     fan_in, _ = _fans(shape)
     return _uniform(shape, gain * math.sqrt(3 / fan_in), rng)
 
 
 def kaiming_normal(shape: tuple, gain: float = math.sqrt(2), rng=None) -> Tensor:
     """A parameter drawn from a normal distribution with variance gain^2 / fan_in. (He et al. 2015)"""
-
     fan_in, _ = _fans(shape)
     return _normal(shape, gain / math.sqrt(fan_in), rng)
 
@@ -144,7 +140,6 @@ def walk(root, deep=True):
     """
     seen = {}  # from id to object, which keeps the ids from being given to others
     waiting = [("", root)]
-
     while waiting:
         name, thing = waiting.pop()
         if id(thing) in seen:
@@ -202,7 +197,6 @@ class Module:
 
     def named_parameters(self):
         """(dotted name, tensor) for every parameter, here and in the layers inside; a shared one once."""
-
         return [(name, thing) for name, thing in walk(self) if _is_parameter(thing)]
 
     def parameters(self):
@@ -246,7 +240,6 @@ class Module:
 
     def train(self, mode=True):
         """Tell this module and all inside that training is on (or, with False, off). Returns the module."""
-
         for layer in self.modules():
             if isinstance(layer, Module):
                 layer.training = mode
@@ -271,7 +264,6 @@ class Module:
 
     def state_dict(self):
         """A dictionary from dotted name to a copy of the array, for every parameter and buffer."""
-
         parameters = {name: parameter.data.copy() for name, parameter in self.named_parameters()}
         return parameters | {name: array.copy() for name, array in self.named_buffers()}
 
@@ -289,7 +281,6 @@ class Module:
         if strict:
             problems += [f"missing: {name} {targets[name].shape}" for name in missing]
             problems += [f"unexpected: {name}" for name in unexpected]
-
         for name, array in arrays.items():
             target = targets[name]
             if array.shape != target.shape:
@@ -338,7 +329,6 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, rng=None):
         self.in_features = _positive("Linear", "in_features", in_features)
         self.out_features = _positive("Linear", "out_features", out_features)
-
         rng = generator(rng)
         self.weight = kaiming_uniform((in_features, out_features), gain=1 / math.sqrt(3), rng=rng)
         self.bias = _uniform((out_features,), 1 / math.sqrt(in_features), rng) if bias else None
@@ -362,7 +352,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng=None) -> Tenso
         raise ValueError(f"dropout needs a probability 0 <= p <= 1, got {p}")
     if not training or p == 0:
         return x
-
     keep = generator(rng).random(x.shape, dtype=np.float32) >= p
     mask = keep * x.dtype.type(1 / (1 - p) if p < 1 else 0)  # 0 or 1 / (1 - p), in the dtype of x
     return result(x.data * mask, "dropout", x, mask=mask)
@@ -377,7 +366,6 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-
         return dropout(x, self.p, self.training)
 
     def extra_repr(self):
@@ -428,7 +416,6 @@ class Sequential(Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-
         out = x
         for layer in self.layers:
             out = layer(out)

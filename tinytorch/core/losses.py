@@ -46,7 +46,6 @@ def _elementwise(op, pred, target, reduction):
 
 def _reduced(values, reduction):
     """The array `values` reduced, and the share of each element in the result."""
-
     if reduction == "mean":
         return values.mean(), 1 / values.size
     if reduction == "sum":
@@ -60,7 +59,6 @@ def mse_loss(pred: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     pred, target  any one shape; (4, 1) against (4,) is an error, not 16 differences
     """
     pred, target = _elementwise("mse_loss", pred, target, reduction)
-
     distance = pred.data - target.data
     out, share = _reduced(distance * distance, reduction)
     return result(out, "mse_loss", pred, target, distance=distance, share=share)
@@ -74,7 +72,6 @@ def _reduce(values, reduction):
 def l1_loss(pred: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|pred - target|: the distance; one wild target pulls no harder than any other."""
     pred, target = _elementwise("l1_loss", pred, target, reduction)
-
     return _reduce(abs(pred - target), reduction)
 
 
@@ -86,7 +83,6 @@ def huber_loss(pred: Tensor, target: Tensor, reduction: str = "mean", delta: flo
     pred, target = _elementwise("huber_loss", pred, target, reduction)
     if not delta > 0:
         raise ValueError(f"huber_loss needs delta > 0, got {delta}")
-
     distance = pred.data - target.data
     slope = np.clip(distance, -delta, delta)
     out, share = _reduced(slope * (distance - slope / 2), reduction)
@@ -113,7 +109,6 @@ def binary_cross_entropy(prob: Tensor, target: Tensor, reduction: str = "mean") 
     _between_0_and_1(op, "probabilities", prob.data, "; for logits use binary_cross_entropy_with_logits")
     _between_0_and_1(op, "targets", target.data)
     p, t = prob.data, target.data
-
     with np.errstate(divide="ignore"):  # log(0) = -inf is what the cut-off is for
         yes = np.maximum(np.log(p), -100)
         no = np.maximum(np.log1p(-p), -100)
@@ -131,7 +126,6 @@ def binary_cross_entropy_with_logits(logits: Tensor, target: Tensor, reduction: 
     logits, target = _elementwise(op, logits, target, reduction)
     _between_0_and_1(op, "targets", target.data)
     x, t = logits.data, target.data
-
     corner, tail = np.maximum(x, 0), np.log1p(np.exp(-np.abs(x)))
     out, share = _reduced(corner - t * x + tail, reduction)  # the small part last: it would drown in the corner
     return result(out, op, logits, target, softplus=corner + tail, share=share)
@@ -189,14 +183,12 @@ def _class_weights(op, weight, x):
 
 def _row_shares(op, rows, counts, weight, dtype, reduction):
     """How much each row counts (None: 1 each), and what a mean divides the sum by."""
-
     if weight is None and counts is None:
         return None, len(rows)
     shares = np.ones(len(rows), dtype) if weight is None else weight[rows]
     if counts is not None:
         shares = shares * counts
     total = shares.sum()
-
     if total == 0 and reduction == "mean":
         raise ValueError(f"{op} cannot average: every target is ignored or has weight 0")
     return shares, total
@@ -224,12 +216,10 @@ def nll_loss(
     x = _rows(op, log_probs, reduction)
     rows, counts = _classes(op, targets, x, ignore_index)
     shares, total = _row_shares(op, rows, counts, _class_weights(op, weight, x), x.dtype, reduction)
-
     picked = -x.reshape(-1, x.shape[-1])[np.arange(len(rows)), rows]
     if counts is not None:
         picked = masked_fill(picked, ~counts, 0.0)
     losses = picked if shares is None else picked * shares
-
     return _averaged(losses, total, x.shape[:-1], reduction)
 
 
@@ -272,7 +262,6 @@ def cross_entropy(
         if counts is not None:
             targets = targets * counts.reshape(*x.shape[:-1], 1)
         return _soft_cross_entropy(x, targets, total, reduction)
-
     exps = x.data.reshape(-1, x.shape[-1])
     exps = exps - np.maximum(exps.max(axis=1, keepdims=True), np.finfo(x.dtype).min)
     true = exps[np.arange(len(rows)), rows]
@@ -284,7 +273,6 @@ def cross_entropy(
         losses = np.where(counts, losses, 0)
     if shares is not None:
         losses *= shares
-
     out = losses.reshape(x.shape[:-1]) if reduction == "none" else losses.sum()
     if reduction == "mean":
         out = out / total
@@ -301,9 +289,7 @@ def _smooth(targets, smoothing, weight):
 
 def _soft_cross_entropy(x, targets, total, reduction):
     """The definition: minus the mean, under the target probabilities, of the log-probabilities."""
-
     losses = -sum(log_softmax(x) * targets, axis=-1)
-
     return _averaged(losses, total, x.shape[:-1], reduction)
 
 
@@ -324,13 +310,11 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     if (target.data < 0).any():
         raise ValueError(f"kl_div needs target probabilities of at least 0, got {target.data.min():.6g}")
     x, t = input.data, target.data
-
     surprise = np.where(t > 0, np.log(np.where(t > 0, t, 1)) - x, 0)
     out, share = _reduced(t * surprise, "sum" if batchmean else reduction)
     if batchmean:
         share = 1 / len(x)
         out = out * share
-
     return result(out, "kl_div", input, target, surprise=surprise, share=share)
 
 

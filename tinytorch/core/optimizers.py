@@ -31,7 +31,6 @@ def sgd_update(p, g, velocity, scratch, lr, momentum=0.0, weight_decay=0.0, nest
     Sutskever et al. 2013, section 2, with the learning rate outside the velocity, as PyTorch has it.
     """
     s, t = scratch
-
     if weight_decay:
         g = np.add(g, np.multiply(p, weight_decay, out=s), out=s)
     direction = g
@@ -51,7 +50,6 @@ def pieces(*arrays, size: int = PIECE):
     arrays  equally many elements each, contiguous: what is yielded are views, and may be written to
     yields  lists of arrays (n,), n <= size, one for each of `arrays`
     """
-
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, size):
         yield [array[start : start + size] for array in flat]
@@ -74,7 +72,6 @@ def adam_update(p, g, m, v, scratch, step, lr, betas=(0.9, 0.999), eps=1e-8, wei
     """
     s, t = scratch
     beta1, beta2 = betas
-
     if weight_decay:
         g = np.add(g, np.multiply(p, weight_decay, out=t), out=t)
     np.subtract(g, m, out=s)
@@ -253,20 +250,17 @@ class Optimizer:
 
     def zero_grad(self):
         """Forget all gradients."""
-
         for slot in self._slots:
             slot.parameter.grad = None
 
     def check_gradients(self):
         """Raise ValueError that names every parameter whose gradient holds NaN or infinity."""
         problems = []
-
         for slot in self._slots:
             grad = slot.parameter.grad
             if grad is not None and not np.isfinite(grad).all():
                 nan, infinite = int(np.isnan(grad).sum()), int(np.isinf(grad).sum())
                 problems.append(f"{slot.name} {grad.shape}: {nan} NaN, {infinite} infinite of {grad.size}")
-
         if problems:
             raise ValueError(f"{type(self).__name__}: gradients that are not numbers\n  " + "\n  ".join(problems))
 
@@ -279,7 +273,6 @@ class Optimizer:
             self.check_gradients()
         for group in self.param_groups:
             group["lr"] = _number(type(self).__name__, "lr", group["lr"])
-
         moving = [slot for slot in self._slots if slot.parameter.grad is not None]
         for slot in moving:
             self._check(slot)
@@ -309,14 +302,12 @@ class Optimizer:
         data = parameter.data if parameter.data.flags.c_contiguous else parameter.data.copy()
         names = self.memory(options)
         scratch = self._scratch_like(data)
-
         state["step"] = state.get("step", 0) + 1
         for name in names:
             if name not in state:
                 state[name] = np.zeros_like(data, order="C")
         for p, g, *memory in pieces(data, parameter.grad, *(state[name] for name in names)):
             self.update(p, g, memory, [s[: len(p)] for s in scratch], state["step"], options)
-
         if data is not parameter.data:
             parameter.data[...] = data
         parameter._version += 1  # so that autograd notices a graph that still needed the old values
@@ -341,7 +332,6 @@ class Optimizer:
             count = len(group["params"])
             groups.append(group | {"params": list(range(first, first + count))})
             first += count
-
         states = [
             {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in slot.state.items()}
             for slot in self._slots
@@ -355,7 +345,6 @@ class Optimizer:
         changed.
         """
         groups, states = self._checked_state(state)
-
         for group, options in zip(self.param_groups, groups):
             group.update(options)
         for slot, memory in zip(self._slots, states):
@@ -464,7 +453,6 @@ class Adam(Optimizer):
         return ("m", "v")
 
     def update(self, p, g, memory, scratch, step, options):
-
         m, v = memory
         lr, betas, eps, decay = options["lr"], options["betas"], options["eps"], options["weight_decay"]
         adam_update(p, g, m, v, scratch, step, lr, betas, eps, decay)
@@ -479,6 +467,5 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def update(self, p, g, memory, scratch, step, options):
-
         p *= 1 - options["lr"] * options["weight_decay"]
         super().update(p, g, memory, scratch, step, options | {"weight_decay": 0.0})

@@ -48,7 +48,6 @@ def as_array(data, dtype=None) -> np.ndarray:
     if dtype is not None:
         dtype = _number_dtype("Tensor", dtype)
     array = _fresh(data)
-
     if dtype is None:
         wide = array.dtype.kind == "f" and array.dtype.itemsize > 4
         dtype = np.float32 if wide else array.dtype
@@ -57,7 +56,7 @@ def as_array(data, dtype=None) -> np.ndarray:
 
 def _set_data(self, array):
     if not hasattr(array, "__array_function__"):
-        array = as_array(array, self._data.dtype)
+        array = as_array(array, self._data.dtype if self._data.dtype.kind == "f" else None)
     if array.dtype.kind not in "biuf" or (self._requires_grad and array.dtype.kind != "f"):
         raise TypeError(f"a tensor of {self._data.dtype} cannot take data of {array.dtype}; use a.astype('float32')")
     self._data = array
@@ -487,7 +486,6 @@ def result(array, op, *inputs, **saved) -> Tensor:
     array   ndarray or NumPy scalar; boxed without copying or converting
     saved   what a gradient rule will want to know later: axes, masks, intermediate arrays
     """
-
     out = Tensor.__new__(Tensor)
     out._data = np.asarray(array) if isinstance(array, np.generic) else array
     if _recorder is not None:
@@ -518,11 +516,25 @@ def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
     return Tensor(data, requires_grad=requires_grad, dtype=dtype)
 
 
-def _shape(shape):
-    """The shape meant by f(2, 3), f((2, 3)) or f([2, 3])."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = shape[0]
-    return tuple(shape)
+def _spread(numbers):
+    """(2, 3), whether f(2, 3), f((2, 3)) or f([2, 3]) was written."""
+    return tuple(numbers[0]) if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)) else tuple(numbers)
+
+
+def _whole(op, numbers):
+    """A tuple of Python integers."""
+    try:
+        return tuple(map(operator.index, numbers))
+    except TypeError:
+        raise TypeError(f"{op} needs whole numbers, got {numbers!r}") from None
+
+
+def _shape(op, numbers):
+    """The shape of a new array, in any of the ways of writing it."""
+    shape = _whole(op, _spread(numbers))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{op} needs lengths of at least 0, got shape {shape}")
+    return shape
 
 
 def _leaf(array, requires_grad):
@@ -538,26 +550,29 @@ def _float32_or(dtype):
 
 def zeros(*shape, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros: zeros(2, 3) or zeros((2, 3))."""
-    return _leaf(np.zeros(_shape(shape), _float32_or(dtype)), requires_grad)
+    return _leaf(np.zeros(_shape("zeros", shape), _float32_or(dtype)), requires_grad)
 
 
 def ones(*shape, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
-    return _leaf(np.ones(_shape(shape), _float32_or(dtype)), requires_grad)
+    return _leaf(np.ones(_shape("ones", shape), _float32_or(dtype)), requires_grad)
 
 
 def full(shape, value, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor with `value` everywhere; its dtype is the value's unless said otherwise."""
-    return _leaf(np.full(_shape((shape,)), as_array(value, dtype)), requires_grad)
+    return _leaf(np.full(_shape("full", (shape,)), as_array(value, dtype)), requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype=None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of an (n, m) matrix, zeros elsewhere."""
+    n, m = _shape("eye", (n, n if m is None else m))
     return _leaf(np.eye(n, m, dtype=_float32_or(dtype)), requires_grad)
 
 
 def arange(start, stop=None, step=1, dtype=None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... before stop; arange(n) counts from 0. Whole numbers give int64."""
+    if start is None or step == 0:
+        raise ValueError(f"arange needs a start and a step other than 0, got start {start} and step {step}")
     if stop is None:
         start, stop = 0, start
     return _leaf(as_array(np.arange(start, stop, step), dtype), requires_grad)
@@ -565,32 +580,36 @@ def arange(start, stop=None, step=1, dtype=None, requires_grad: bool = False) ->
 
 def linspace(start, stop, num: int, dtype=None, requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal distances from start to stop, both included."""
+    (num,) = _shape("linspace", (num,))
     return _leaf(np.linspace(start, stop, num, dtype=_float32_or(dtype)), requires_grad)
 
 
-def _random(draw, shape, dtype, requires_grad):
+def _random(op, draw, shape, dtype, requires_grad):
     dtype = _float32_or(dtype)
     if dtype.kind != "f":
-        raise TypeError(f"rand and randn draw real numbers and need a floating dtype, got {dtype}; use randint")
-    drawn = draw(_shape(shape), dtype=np.float64 if dtype.itemsize > 4 else np.float32)
+        raise TypeError(f"{op} draws real numbers and needs a floating dtype, got {dtype}; use randint")
+    drawn = draw(_shape(op, shape), dtype=np.float64 if dtype.itemsize > 4 else np.float32)
     return _leaf(np.asarray(drawn, dtype), requires_grad)
 
 
 def rand(*shape, dtype=None, requires_grad: bool = False, rng=None) -> Tensor:
     """Uniform random numbers in [0, 1)."""
-    return _random(generator(rng).random, shape, dtype, requires_grad)
+    return _random("rand", generator(rng).random, shape, dtype, requires_grad)
 
 
 def randn(*shape, dtype=None, requires_grad: bool = False, rng=None) -> Tensor:
     """Normal random numbers with mean 0 and variance 1."""
-    return _random(generator(rng).standard_normal, shape, dtype, requires_grad)
+    return _random("randn", generator(rng).standard_normal, shape, dtype, requires_grad)
 
 
 def randint(low: int, high: int, shape, dtype=np.int64, requires_grad: bool = False, rng=None) -> Tensor:
     """Random whole numbers, low <= n < high."""
     if low >= high:
         raise ValueError(f"randint draws low <= n < high and needs low < high, got {low} and {high}")
-    return _leaf(np.asarray(generator(rng).integers(low, high, _shape((shape,)), dtype)), requires_grad)
+    if np.dtype(dtype).kind not in "iub":
+        raise TypeError(f"randint draws whole numbers and needs a dtype of integers, got {dtype}; use rand")
+    drawn = generator(rng).integers(low, high, _shape("randint", (shape,)), dtype)
+    return _leaf(np.asarray(drawn), requires_grad)
 
 
 def _clash(op, shapes, axis, a, b):
@@ -606,7 +625,6 @@ def broadcast_shape(op: str, *shapes) -> tuple:
     Raises ValueError, in the name of operation `op`, where two lengths differ and neither is 1.
     """
     ndim = len(sorted(shapes, key=len)[-1])
-
     together = [1] * ndim
     for shape in shapes:
         for i, length in enumerate(shape, ndim - len(shape)):
@@ -699,21 +717,18 @@ def _several(op, values):
 def add(a: _Operand, b: _Operand) -> Tensor:
     """Element by element sum; shapes broadcast as in NumPy."""
     a, b = pair("add", a, b)
-
     return result(a.data + b.data, "add", a, b)
 
 
 def sub(a: _Operand, b: _Operand) -> Tensor:
     """Element by element difference; shapes broadcast."""
     a, b = pair("sub", a, b)
-
     return result(a.data - b.data, "sub", a, b)
 
 
 def mul(a: _Operand, b: _Operand) -> Tensor:
     """Element by element product; shapes broadcast."""
     a, b = pair("mul", a, b)
-
     return result(a.data * b.data, "mul", a, b)
 
 
@@ -721,13 +736,11 @@ def div(a: _Operand, b: _Operand) -> Tensor:
     """Element by element quotient; shapes broadcast, integers give float32."""
     a, b = pair("div", a, b)
     a, b = floating(a), floating(b)
-
     return result(a.data / b.data, "div", a, b)
 
 
 def power(array, exponent):
     """array ** exponent for arrays; squares and cubes as products, which are many times faster than pow."""
-
     if exponent.ndim == 0:
         if exponent == 2:
             return array * array
@@ -739,7 +752,6 @@ def power(array, exponent):
 def exp(x: Tensor) -> Tensor:
     """e to the power x, element by element."""
     x = floating(x)
-
     out = np.exp(x.data)
     return result(out, "exp", x, out=out)
 
@@ -747,14 +759,12 @@ def exp(x: Tensor) -> Tensor:
 def log(x: Tensor) -> Tensor:
     """Natural logarithm, element by element; -inf at 0 and NaN below, with NumPy's warning."""
     x = floating(x)
-
     return result(np.log(x.data), "log", x)
 
 
 def sqrt(x: Tensor) -> Tensor:
     """Square root, element by element."""
     x = floating(x)
-
     out = np.sqrt(x.data)
     return result(out, "sqrt", x, out=out)
 
@@ -819,7 +829,6 @@ def matmul(a: _Operand, b: _Operand) -> Tensor:
     if a.ndim > 2 and b.ndim > 2:
         broadcast_shape(f"matmul {a.shape} @ {b.shape}, before the matrices,", a.shape[:-2], b.shape[:-2])
     x, y = a.data, b.data
-
     if x.ndim > 2 and y.ndim == 2:  # one large product is faster than many small ones
         rows = math.prod(x.shape[:-1])
         out = (x.reshape(rows, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
@@ -875,7 +884,6 @@ def sum(x: Tensor, axis: _Axes = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (None: all; one; several). keepdims leaves the axes with length 1."""
     x = as_tensor(x)
     axes = normalize_axes("sum", x, axis)
-
     return result(x.data.sum(axis=axes, keepdims=keepdims), "sum", x, axis=axes)
 
 
@@ -884,7 +892,6 @@ def mean(x: Tensor, axis: _Axes = None, keepdims: bool = False) -> Tensor:
     x = floating(x)
     axes = normalize_axes("mean", x, axis)
     _needs_elements("mean", x, axes)
-
     out = x.data.mean(axis=axes, keepdims=keepdims)
     return result(out, "mean", x, axis=axes, count=_count(x, axes))
 
@@ -899,7 +906,6 @@ def var(x: Tensor, axis: _Axes = None, keepdims: bool = False, correction: int =
     count = _count(x, axes) - correction
     if count <= 0:
         raise ValueError(f"var needs more than {correction} elements, got shape {x.shape} over axis {axes}")
-
     center = x.data.mean(axis=axes, keepdims=True)
     distance = x.data - center
     distance *= distance
@@ -917,7 +923,6 @@ def max(x: Tensor, axis: _Axes = None, keepdims: bool = False) -> Tensor:
     x = as_tensor(x)
     axes = normalize_axes("max", x, axis)
     _needs_elements("max", x, axes)
-
     out = x.data.max(axis=axes, keepdims=True)
     return result(out if keepdims else _drop(out, axes), "max", x, axis=axes, extreme=out)
 
@@ -927,7 +932,6 @@ def min(x: Tensor, axis: _Axes = None, keepdims: bool = False) -> Tensor:
     x = as_tensor(x)
     axes = normalize_axes("min", x, axis)
     _needs_elements("min", x, axes)
-
     out = x.data.min(axis=axes, keepdims=True)
     return result(out if keepdims else _drop(out, axes), "min", x, axis=axes, extreme=out)
 
@@ -969,20 +973,17 @@ def logsumexp(x: Tensor, axis: _Axes = None, keepdims: bool = False) -> Tensor:
         peak = x.data.max(axis=axes, keepdims=True)
         peak = np.where(np.isfinite(peak), peak, 0)  # inf - inf is not a number, and exp(-inf) needs no shift
         out = np.log(np.exp(x.data - peak).sum(axis=axes, keepdims=True)) + peak
-
     return result(out if keepdims else _drop(out, axes), "logsumexp", x, axis=axes, out=out)
 
 
 def reshape(x: Tensor, *shape) -> Tensor:
     """The same elements, in the same order, in another shape; one length may be -1 (what is left)."""
     x = as_tensor(x)
-    shape = _shape(shape)
-
+    shape = _whole("reshape", _spread(shape))
     if shape.count(-1) == 1:
         known = math.prod(n for n in shape if n != -1)
         rest = x.size // known if known else 0
         shape = tuple(rest if n == -1 else n for n in shape)
-
     if any(n < 0 for n in shape) or math.prod(shape) != x.size:
         raise ValueError(f"reshape needs a shape of {x.size} elements for a tensor of shape {x.shape}, got {shape}")
     return result(x.data.reshape(shape), "reshape", x)
@@ -991,10 +992,9 @@ def reshape(x: Tensor, *shape) -> Tensor:
 def permute(x: Tensor, *axes) -> Tensor:
     """The axes in another order: axis i of the result is axis axes[i] of x."""
     x = as_tensor(x)
-    axes = normalize_axes("permute", x, _shape(axes))
+    axes = normalize_axes("permute", x, _spread(axes))
     if len(axes) != x.ndim:
         raise ValueError(f"permute needs every axis of shape {x.shape} once, got {axes}")
-
     return result(x.data.transpose(axes), "permute", x, axes=axes)
 
 
@@ -1010,7 +1010,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
 def transpose(x: Tensor, *axes) -> Tensor:
     """transpose(x): axes reversed. transpose(x, i, j): these two swapped. transpose(x, *axes): as `permute`."""
     x = as_tensor(x)
-    axes = _shape(axes)
+    axes = _spread(axes)
     if not axes:
         return permute(x, *range(x.ndim)[::-1])
     return swapaxes(x, *axes) if len(axes) == 2 else permute(x, *axes)
@@ -1038,19 +1038,25 @@ def squeeze(x: Tensor, axis: _Axes = None) -> Tensor:
     return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
+def _new_axis(op, x, axis):
+    """Where the new axis comes to stand, counted from the left."""
+    (axis,) = _whole(op, (axis,))
+    if not -x.ndim - 1 <= axis <= x.ndim:
+        raise ValueError(f"{op} needs an axis between {-x.ndim - 1} and {x.ndim} for shape {x.shape}, got {axis}")
+    return axis % (x.ndim + 1)
+
+
 def unsqueeze(x: Tensor, axis: int) -> Tensor:
     """A new axis of length 1, before `axis` of the result."""
     x = as_tensor(x)
-    if not -x.ndim - 1 <= axis <= x.ndim:
-        raise ValueError(f"unsqueeze needs an axis between {-x.ndim - 1} and {x.ndim} for shape {x.shape}, got {axis}")
-    axis %= x.ndim + 1
+    axis = _new_axis("unsqueeze", x, axis)
     return reshape(x, x.shape[:axis] + (1,) + x.shape[axis:])
 
 
 def broadcast_to(x: Tensor, *shape) -> Tensor:
     """x stretched to `shape`, as arithmetic would, without copying: the result can be read but not written into."""
     x = as_tensor(x)
-    shape = _shape(shape)
+    shape = _shape("broadcast_to", shape)
     if broadcast_shape("broadcast_to", x.shape, shape) != shape:
         raise ValueError(f"broadcast_to cannot shrink a tensor of shape {x.shape} to {shape}")
     return result(np.broadcast_to(x.data, shape), "broadcast_to", x)
@@ -1064,7 +1070,6 @@ def cat(tensors, axis: int = 0) -> Tensor:
     for x in tensors:
         if x.ndim != len(first) or x.shape[:axis] != first[:axis] or x.shape[axis + 1 :] != first[axis + 1 :]:
             raise ValueError(f"cat along axis {axis} needs all other lengths equal, got {first} and {x.shape}")
-
     return result(np.concatenate([x.data for x in tensors], axis=axis), "cat", *tensors, axis=axis)
 
 
@@ -1074,7 +1079,7 @@ def stack(tensors, axis: int = 0) -> Tensor:
     for x in tensors:
         if x.shape != tensors[0].shape:
             raise ValueError(f"stack needs tensors of one shape, got {tensors[0].shape} and {x.shape}")
-
+    axis = _new_axis("stack", tensors[0], axis)
     return cat([unsqueeze(x, axis) for x in tensors], axis)
 
 
@@ -1139,9 +1144,10 @@ def split(x: Tensor, sizes, axis: int = 0) -> tuple[Tensor, ...]:
             raise ValueError(f"split needs pieces of at least one element, got {sizes}")
         stops = [*range(sizes, length, sizes), length]
     else:
+        sizes = _whole("split", sizes)
         stops = np.cumsum(sizes).tolist()
         if stops[-1:] != [length] or any(n < 0 for n in sizes):
-            raise ValueError(f"split needs sizes that add up to {length} (axis {axis} of {x.shape}), got {list(sizes)}")
+            raise ValueError(f"split needs sizes that add up to {length} (axis {axis} of {x.shape}), got {sizes}")
     before = (slice(None),) * axis
     return tuple(x[(*before, slice(start, stop))] for start, stop in zip([0, *stops], stops))
 
@@ -1161,7 +1167,6 @@ def where(condition, a: _Operand, b: _Operand) -> Tensor:
     condition = _mask("where", condition)
     a, b = pair("where", a, b)
     broadcast_shape("where", condition.shape, a.shape, b.shape)
-
     return result(np.where(condition, a.data, b.data), "where", a, b, condition=condition)
 
 
@@ -1212,7 +1217,6 @@ def _check_along(op, x, dim, index):
 
 def _places(dim, index):
     """The full index that takes `index` along axis `dim` and stays in place along the others: an array per axis."""
-
     places = []
     for axis, length in enumerate(index.shape):
         shape = [1] * index.ndim
@@ -1235,7 +1239,6 @@ def scatter_add(x: Tensor, dim: int, index, src: _Operand) -> Tensor:
     if index.shape != src.shape:
         raise ValueError(f"scatter_add needs src shaped as the index, got {src.shape} and {index.shape}")
     places = _places(dim, index.copy())
-
     out = x.data.copy()
     np.add.at(out, places, src.data)
     return result(out, "scatter_add", x, src, where=places)
@@ -1267,6 +1270,7 @@ def topk(x: Tensor, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The k largest elements along `axis`, largest first, and where they are: (values, indices)."""
     x = as_tensor(x)
     axis = _one_axis("topk", x, axis)
+    (k,) = _whole("topk", (k,))
     if not 1 <= k <= x.shape[axis]:
         raise ValueError(f"topk needs 1 <= k <= {x.shape[axis]} (axis {axis} of {x.shape}), got {k}")
     _, indices = sort(x.detach(), axis, descending=True)
@@ -1282,7 +1286,12 @@ def pad(x: Tensor, widths, value: float = 0) -> Tensor:
         raise ValueError(f"pad needs whole widths of at least 0, got {widths}")
     if given.shape not in ((), (1,), (2,), (1, 2), (x.ndim, 1), (x.ndim, 2)):
         raise ValueError(f"pad needs one width, (before, after), or a pair per axis of shape {x.shape}, got {widths}")
-    if x.dtype.kind != "f" and not float(value).is_integer():
+    fill = np.asarray(value)
+    if fill.ndim or fill.dtype.kind not in "biuf":
+        raise TypeError(f"pad needs one number for the border, got {value!r}")
+    with np.errstate(invalid="ignore"):  # infinity and NaN are no integers
+        fits = x.dtype.kind == "f" or fill.astype(x.dtype) == fill
+    if not fits:
         raise ValueError(f"pad cannot put {value} between {x.dtype}; x.astype('float32') first")
     widths = tuple(map(tuple, np.broadcast_to(given, (x.ndim, 2)).tolist()))
     out = np.pad(x.data, widths, constant_values=value) if widths else x.data
@@ -1330,6 +1339,8 @@ def einsum(spec: str, *operands) -> Tensor:
 
     No index may repeat within one operand (no traces or diagonals).
     """
+    if not isinstance(spec, str):
+        raise TypeError(f"einsum needs its letters first, as in 'ij,jk->ik', got {type(spec).__name__}")
     operands = _several("einsum", operands)
     inputs, output = _subscripts(spec, operands)
     lengths = {}

@@ -59,7 +59,6 @@ class StepSchedule(Schedule):
         self.gamma = _at_least("StepSchedule", "gamma", gamma, 0, strictly=True)
 
     def rate(self, epoch):
-
         return self.max_lr * self.gamma ** (epoch // self.step_size)
 
 
@@ -72,7 +71,6 @@ class LinearWarmup(Schedule):
 
     def rate(self, epoch):
         after = self.schedule if callable(self.schedule) else lambda epoch: self.schedule
-
         return _share(epoch, self.warmup) * after(max(epoch, self.warmup))
 
 
@@ -94,7 +92,6 @@ class CosineSchedule(Schedule):
             raise ValueError(f"{who} needs warmup < total_epochs, got {warmup} of {total_epochs} epochs")
 
     def rate(self, epoch):
-
         done = min(1.0, max(0.0, epoch - self.warmup) / (self.total_epochs - self.warmup))
         fallen = self.min_lr + (self.max_lr - self.min_lr) * (1 + math.cos(math.pi * done)) / 2
         return _share(epoch, self.warmup) * fallen
@@ -104,11 +101,9 @@ def gradient_norm(parameters) -> float:
     """The length of all gradients together: the root of the sum of their squares. NaN or inf if one holds such."""
     parameters = [p for p in parameters if p.grad is not None]
     total = 0.0
-
     for p in parameters:
         for (piece,) in pieces(p.grad):
             total += float(np.vdot(piece, piece))
-
     if 1e-30 < total < math.inf or math.isnan(total) or not parameters:
         return math.sqrt(total)
     largest = max(float(np.abs(p.grad).max(initial=0)) for p in parameters)  # the squares left the range of the dtype
@@ -138,7 +133,6 @@ def clip_grad_norm(parameters, max_norm: float) -> float:
     if not math.isfinite(norm):
         bad = [f"{name} {p.shape}" for name, p in named if p.grad is not None and not np.isfinite(p.grad).all()]
         raise ValueError(f"the norm of the gradients is {norm}; NaN or infinity is in the gradient of {', '.join(bad)}")
-
     if norm > max_norm:
         for _, p in named:
             if p.grad is not None:
@@ -148,7 +142,6 @@ def clip_grad_norm(parameters, max_norm: float) -> float:
 
 def grouped(items, size: int):
     """Lists of `size` items each, in order; the last one holds what is left."""
-
     group = []
     for item in items:
         group.append(item)
@@ -181,7 +174,6 @@ class Running:
 
     def add(self, loss, count, right=0, labelled=0):
         """A batch whose mean loss over `count` terms is `loss`, with `right` of `labelled` classes right."""
-
         self.total += loss * count
         self.count += count
         self.right += right
@@ -205,7 +197,6 @@ def hits(outputs, targets, ignore_index=None):
     outputs, targets = outputs.data, targets.data
     if targets.dtype.kind not in "iu" or targets.shape != outputs.shape[:-1]:
         return 0, 0
-
     right = outputs.argmax(axis=-1) == targets
     counted = np.ones_like(right) if ignore_index is None else targets != ignore_index
     return int((right & counted).sum()), int(counted.sum())
@@ -457,14 +448,12 @@ class Trainer:
         try:
             for callback in self.callbacks:
                 callback.fit_begin(self, epochs, batches)
-
             while self.epoch < epochs and not self.stop:
                 self.train_epoch(train)
                 if validation is not None:
                     self._complete(self.evaluate(validation))
                 for callback in self.callbacks:
                     callback.epoch_end(self)
-
         finally:
             for callback in self.callbacks:
                 callback.fit_end(self)
@@ -477,14 +466,12 @@ class Trainer:
         running, largest = Running(), 0.0
         batches = len(loader) if self.schedule_steps else 1
         self._batch = 0
-
         for group in grouped(_batches(loader), self.accumulate):
             self._schedule(self._batch / batches if self.schedule_steps else 0)
             largest = max(largest, self.train_step(group, running))
             self._batch += len(group)
             for callback in self.callbacks:
                 callback.step_end(self, self._batch, running.loss)
-
         row = {"train_loss": running.loss, "train_accuracy": running.accuracy}
         row |= {"lr": max(group["lr"] for group in self.optimizer.param_groups), "grad_norm": largest}
         self.history = {name: [*values, row.get(name)] for name, values in self.history.items()}  # all at once
@@ -502,7 +489,6 @@ class Trainer:
         if not total:
             raise ValueError(f"Trainer: {self._where()}, every target is ignored or has weight 0")
         self.optimizer.zero_grad()
-
         for (inputs, targets), count in zip(batches, counts):
             if count == 0:
                 continue
@@ -512,7 +498,6 @@ class Trainer:
             if count != total:
                 loss = loss * (count / total)
             loss.backward()
-
         try:
             norm = clip_grad_norm(self.optimizer.named_parameters, self.grad_clip_norm or math.inf)
         except ValueError as error:
@@ -523,7 +508,6 @@ class Trainer:
     def evaluate(self, loader) -> dict:
         """{"loss": mean over all samples, "accuracy": share of classes that are right, or None} in eval mode."""
         running = Running()
-
         with _evaluating(self.model), no_grad():
             for inputs, targets in _batches(loader):
                 count = mean_count(self.loss_fn, targets)
@@ -532,7 +516,6 @@ class Trainer:
                 outputs = self.model(inputs)
                 loss = self.loss_fn(outputs, targets).item()
                 running.add(loss, count, *hits(outputs, targets, self._ignored))
-
         return {"loss": running.loss, "accuracy": running.accuracy}
 
     def _complete(self, result):

@@ -35,7 +35,6 @@ def idx_header(stream, name):
     Layout: two zero bytes, a type code, the number of axes, then each axis as four bytes, most significant first.
     Raises ValueError, naming the file `name`, if this is no such header.
     """
-
     start = stream.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_TYPES or start[3] == 0:
         raise ValueError(
@@ -104,7 +103,6 @@ def parse_cifar(data, name):
             f"{name} is damaged or truncated: expected records of {_CIFAR_RECORD} bytes, found {len(data):,} bytes, "
             f"which is {len(data) / _CIFAR_RECORD:.2f} records"
         )
-
     records = np.frombuffer(data, np.uint8).reshape(-1, _CIFAR_RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() > 9:

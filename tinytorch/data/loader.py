@@ -66,14 +66,12 @@ class TensorDataset(Dataset):
             index = index.data
         if isinstance(index, tuple) or index is None or index is Ellipsis:
             raise TypeError(f"TensorDataset needs a number, slice or list of numbers as index, got {index!r}")
-
         return self._sample([np.array(tensor.data[index]) for tensor in self.tensors])
 
     def get_batch(self, indices: np.ndarray):
         """The rows `indices` (n,) of every tensor: one index operation each."""
         if type(self).__getitem__ is not TensorDataset.__getitem__:
             return super().get_batch(indices)  # a subclass that makes its samples itself: its rule counts
-
         return self._sample([tensor.data.take(indices, axis=0) for tensor in self.tensors])
 
     def _sample(self, arrays):
@@ -113,7 +111,6 @@ def default_collate(samples):
         raise ValueError("default_collate needs at least one sample, got none")
     _check_alike(samples)
     first = samples[0]
-
     if isinstance(first, dict):
         return {key: default_collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, (tuple, list)):
@@ -169,7 +166,6 @@ def batch_indices(n: int, batch_size: int, shuffle: bool = False, drop_last: boo
     drop_last   leave out a last batch that is not full
     """
     rng = generator(rng)
-
     order = rng.permutation(n) if shuffle else np.arange(n)
     if drop_last:
         order = order[: n - n % batch_size]
@@ -214,7 +210,6 @@ def prefetched(load, jobs, num_workers: int, prefetch: int):
             loaded = waiting.popleft().result()
             waiting.extend(pool.submit(load, *job) for job in itertools.islice(jobs, 1))
             yield loaded
-
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -272,7 +267,6 @@ class DataLoader:
     def __len__(self):
         """Batches per epoch."""
         n = len(self.dataset)
-
         return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
 
     def __iter__(self):
@@ -372,7 +366,6 @@ def random_split(dataset, lengths, seed: int | None = None):
     seed      the same seed makes the same cut; None draws from the library's generator
     """
     sizes = _part_sizes(len(dataset), lengths)
-
     order = generator(seed).permutation(len(dataset))
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 

@@ -73,7 +73,6 @@ class Normalize(Transform):
         C = batch.shape[1]
         if len(self.mean) not in (1, C) or len(self.std) not in (1, C):
             raise ValueError(f"{self!r} has {max(len(self.mean), len(self.std))} channels, the images have {C}")
-
         return (batch - self.mean) / self.std
 
     def __repr__(self):
@@ -95,7 +94,6 @@ class ToTensor(Transform):
             raise TypeError(
                 f"ToTensor knows the range of uint8 (0..255), not of {batch.dtype}; divide by the largest value first"
             )
-
         if batch.dtype == np.uint8:
             return batch / np.float32(255)
         return batch.astype(np.float32)
@@ -111,7 +109,6 @@ class RandomHorizontalFlip(Transform):
 
     def apply(self, batch, rng=None):
         rng = batch_generator(rng)
-
         flip = rng.random(len(batch)) < self.p
         out = batch.copy()
         out[flip] = batch[flip][..., ::-1]
@@ -144,7 +141,6 @@ class RandomCrop(Transform):
             raise ValueError(f"{self!r} cannot cut {h} x {w} from images of {H} x {W} with a border of {p}")
         padded = np.zeros((N, C, H + 2 * p, W + 2 * p), batch.dtype)
         padded[:, :, p : p + H, p : p + W] = batch
-
         windows = sliding_window_view(padded, (h, w), axis=(2, 3))  # (N, C, places down, places across, h, w)
         top = rng.integers(0, windows.shape[2], N)
         left = rng.integers(0, windows.shape[3], N)

@@ -1,0 +1,93 @@
+"""What a learner asks between tests: where am I, what is next, one more hint."""
+
+import ast
+import re
+import textwrap
+
+from tito import state
+from tito.console import note, plain, say, style, table
+from tito.course import CourseError
+from tito.lesson import read_lesson
+
+COLOURS = {"passed": "green", "failed": "red", "changed": "yellow", "not tested": "dim"}
+
+
+def unwritten(course, module):
+    """How many blanks of the lesson still raise the error they were handed out with, and how many there are."""
+    blanks = read_lesson(course.source(module), module.slug).blanks
+    empty = f'raise NotImplementedError("module {module.id}: write '
+    return sum(empty in cell.source for cell in blanks), len(blanks)
+
+
+def status(course):
+    """Print how far every module is, and what is next."""
+    known = state.load(course)
+    rows, following = [], None
+    for module in course.modules:
+        standing = state.standing(course, module, known)
+        left, blanks = unwritten(course, module)
+        written = f"{blanks - left} of {blanks} blanks"
+        entry = known.get("tests", {}).get(module.slug)
+        checks = f"{entry['passed']} of {entry['passed'] + entry['failed']} checks, {entry['time']}" if entry else ""
+        rows.append((module.slug, (standing, COLOURS[standing]), written, checks))
+        if following is None and standing != "passed":
+            following = module
+    table(rows, "module", "state", "written", "last checks")
+    say()
+    milestones(course)
+    say()
+    say(f"next: tito test {following.id}" if following else "next: every module has passed; tito milestone list")
+
+
+def milestones(course):
+    """Print the milestones: open, or which modules they wait for."""
+    known = state.load(course)
+    done = {m.number for m in course.modules if state.standing(course, m, known) == "passed"}
+    rows = []
+    for entry in course.milestones:
+        missing = [f"{number:02d}" for number in entry.needs if number not in done]
+        how = (f"waits for {' '.join(missing)}", "dim") if missing else ("open", "green")
+        rows.append((entry.slug, how, entry.title))
+    table(rows, "milestone", "state", "")
+
+
+def milestone_info(course, milestone):
+    """Print the story at the top of a milestone's script, and what it needs."""
+    script = course.root / "milestones" / f"{milestone.slug}.py"
+    say(style(f"{milestone.slug}  {milestone.title}", "bold"))
+    say()
+    say(plain(ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""))
+    say()
+    say(f"needs modules {' '.join(f'{number:02d}' for number in milestone.needs)}")
+    say(f"run it: tito milestone run {milestone.id}")
+
+
+def hint(course, name, blank):
+    """Print the next hint of a blank, or the blanks there are."""
+    module = course.module(name)
+    lesson = read_lesson(course.source(module), module.slug)
+    cells = {cell.grade_id: cell for cell in lesson.blanks}
+    if blank is None:
+        table([(id, f"{len(cell.hints)} hints") for id, cell in cells.items()], "blank", "")
+        return
+    if blank not in cells:
+        raise CourseError(f"module {module.slug} has no blank {blank!r}. There are: {', '.join(cells)}")
+    hints = cells[blank].hints
+    if not hints:
+        raise CourseError(f"the lesson gives no hints for {blank}")
+    shown = state.load(course).get("hints", {}).get(f"{module.slug}/{blank}", 0)
+    number = min(shown + 1, len(hints))
+    say(style(f"{blank}, hint {number} of {len(hints)}", "bold"))
+    say(plain(_readable(hints[number - 1])))
+    if number == len(hints):
+        note("that was the last hint")
+
+    def count(known):
+        known.setdefault("hints", {})[f"{module.slug}/{blank}"] = number
+
+    state.update(course, count)
+
+
+def _readable(markdown):
+    """Markdown as text for a terminal: without the fences of code."""
+    return textwrap.dedent(re.sub(r"^```\w*\n?", "", markdown, flags=re.MULTILINE)).strip("\n")
