@@ -239,7 +239,7 @@ rest.
 #| export
 def _set_data(self, array):
     if not hasattr(array, "__array_function__"):
-        array = as_array(array, self._data.dtype)
+        array = as_array(array, self._data.dtype if self._data.dtype.kind == "f" else None)
     if array.dtype.kind not in "biuf" or (self._requires_grad and array.dtype.kind != "f"):
         raise TypeError(f"a tensor of {self._data.dtype} cannot take data of {array.dtype}; use a.astype('float32')")
     self._data = array
@@ -769,11 +769,25 @@ def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
     return Tensor(data, requires_grad=requires_grad, dtype=dtype)
 
 
-def _shape(shape):
-    """The shape meant by f(2, 3), f((2, 3)) or f([2, 3])."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = shape[0]
-    return tuple(shape)
+def _spread(numbers):
+    """(2, 3), whether f(2, 3), f((2, 3)) or f([2, 3]) was written."""
+    return tuple(numbers[0]) if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)) else tuple(numbers)
+
+
+def _whole(op, numbers):
+    """A tuple of Python integers."""
+    try:
+        return tuple(map(operator.index, numbers))
+    except TypeError:
+        raise TypeError(f"{op} needs whole numbers, got {numbers!r}") from None
+
+
+def _shape(op, numbers):
+    """The shape of a new array, in any of the ways of writing it."""
+    shape = _whole(op, _spread(numbers))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{op} needs lengths of at least 0, got shape {shape}")
+    return shape
 
 
 def _leaf(array, requires_grad):
@@ -789,26 +803,29 @@ def _float32_or(dtype):
 
 def zeros(*shape, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros: zeros(2, 3) or zeros((2, 3))."""
-    return _leaf(np.zeros(_shape(shape), _float32_or(dtype)), requires_grad)
+    return _leaf(np.zeros(_shape("zeros", shape), _float32_or(dtype)), requires_grad)
 
 
 def ones(*shape, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
-    return _leaf(np.ones(_shape(shape), _float32_or(dtype)), requires_grad)
+    return _leaf(np.ones(_shape("ones", shape), _float32_or(dtype)), requires_grad)
 
 
 def full(shape, value, dtype=None, requires_grad: bool = False) -> Tensor:
     """A tensor with `value` everywhere; its dtype is the value's unless said otherwise."""
-    return _leaf(np.full(_shape((shape,)), as_array(value, dtype)), requires_grad)
+    return _leaf(np.full(_shape("full", (shape,)), as_array(value, dtype)), requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype=None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of an (n, m) matrix, zeros elsewhere."""
+    n, m = _shape("eye", (n, n if m is None else m))
     return _leaf(np.eye(n, m, dtype=_float32_or(dtype)), requires_grad)
 
 
 def arange(start, stop=None, step=1, dtype=None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... before stop; arange(n) counts from 0. Whole numbers give int64."""
+    if start is None or step == 0:
+        raise ValueError(f"arange needs a start and a step other than 0, got start {start} and step {step}")
     if stop is None:
         start, stop = 0, start
     return _leaf(as_array(np.arange(start, stop, step), dtype), requires_grad)
@@ -816,32 +833,36 @@ def arange(start, stop=None, step=1, dtype=None, requires_grad: bool = False) ->
 
 def linspace(start, stop, num: int, dtype=None, requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal distances from start to stop, both included."""
+    (num,) = _shape("linspace", (num,))
     return _leaf(np.linspace(start, stop, num, dtype=_float32_or(dtype)), requires_grad)
 
 
-def _random(draw, shape, dtype, requires_grad):
+def _random(op, draw, shape, dtype, requires_grad):
     dtype = _float32_or(dtype)
     if dtype.kind != "f":
-        raise TypeError(f"rand and randn draw real numbers and need a floating dtype, got {dtype}; use randint")
-    drawn = draw(_shape(shape), dtype=np.float64 if dtype.itemsize > 4 else np.float32)
+        raise TypeError(f"{op} draws real numbers and needs a floating dtype, got {dtype}; use randint")
+    drawn = draw(_shape(op, shape), dtype=np.float64 if dtype.itemsize > 4 else np.float32)
     return _leaf(np.asarray(drawn, dtype), requires_grad)
 
 
 def rand(*shape, dtype=None, requires_grad: bool = False, rng=None) -> Tensor:
     """Uniform random numbers in [0, 1)."""
-    return _random(generator(rng).random, shape, dtype, requires_grad)
+    return _random("rand", generator(rng).random, shape, dtype, requires_grad)
 
 
 def randn(*shape, dtype=None, requires_grad: bool = False, rng=None) -> Tensor:
     """Normal random numbers with mean 0 and variance 1."""
-    return _random(generator(rng).standard_normal, shape, dtype, requires_grad)
+    return _random("randn", generator(rng).standard_normal, shape, dtype, requires_grad)
 
 
 def randint(low: int, high: int, shape, dtype=np.int64, requires_grad: bool = False, rng=None) -> Tensor:
     """Random whole numbers, low <= n < high."""
     if low >= high:
         raise ValueError(f"randint draws low <= n < high and needs low < high, got {low} and {high}")
-    return _leaf(np.asarray(generator(rng).integers(low, high, _shape((shape,)), dtype)), requires_grad)
+    if np.dtype(dtype).kind not in "iub":
+        raise TypeError(f"randint draws whole numbers and needs a dtype of integers, got {dtype}; use rand")
+    drawn = generator(rng).integers(low, high, _shape("randint", (shape,)), dtype)
+    return _leaf(np.asarray(drawn), requires_grad)
 
 
 # %%
@@ -1721,7 +1742,7 @@ The new shape is a tuple that takes over every length but the -1. For `permute`,
 def reshape(x: Tensor, *shape) -> Tensor:
     """The same elements, in the same order, in another shape; one length may be -1 (what is left)."""
     x = as_tensor(x)
-    shape = _shape(shape)
+    shape = _whole("reshape", _spread(shape))
     ### BEGIN SOLUTION
     if shape.count(-1) == 1:
         known = math.prod(n for n in shape if n != -1)
@@ -1736,7 +1757,7 @@ def reshape(x: Tensor, *shape) -> Tensor:
 def permute(x: Tensor, *axes) -> Tensor:
     """The axes in another order: axis i of the result is axis axes[i] of x."""
     x = as_tensor(x)
-    axes = normalize_axes("permute", x, _shape(axes))
+    axes = normalize_axes("permute", x, _spread(axes))
     if len(axes) != x.ndim:
         raise ValueError(f"permute needs every axis of shape {x.shape} once, got {axes}")
     ### BEGIN SOLUTION
@@ -1777,7 +1798,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
 def transpose(x: Tensor, *axes) -> Tensor:
     """transpose(x): axes reversed. transpose(x, i, j): these two swapped. transpose(x, *axes): as `permute`."""
     x = as_tensor(x)
-    axes = _shape(axes)
+    axes = _spread(axes)
     if not axes:
         return permute(x, *range(x.ndim)[::-1])
     return swapaxes(x, *axes) if len(axes) == 2 else permute(x, *axes)
@@ -1805,19 +1826,25 @@ def squeeze(x: Tensor, axis: _Axes = None) -> Tensor:
     return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
 
 
+def _new_axis(op, x, axis):
+    """Where the new axis comes to stand, counted from the left."""
+    (axis,) = _whole(op, (axis,))
+    if not -x.ndim - 1 <= axis <= x.ndim:
+        raise ValueError(f"{op} needs an axis between {-x.ndim - 1} and {x.ndim} for shape {x.shape}, got {axis}")
+    return axis % (x.ndim + 1)
+
+
 def unsqueeze(x: Tensor, axis: int) -> Tensor:
     """A new axis of length 1, before `axis` of the result."""
     x = as_tensor(x)
-    if not -x.ndim - 1 <= axis <= x.ndim:
-        raise ValueError(f"unsqueeze needs an axis between {-x.ndim - 1} and {x.ndim} for shape {x.shape}, got {axis}")
-    axis %= x.ndim + 1
+    axis = _new_axis("unsqueeze", x, axis)
     return reshape(x, x.shape[:axis] + (1,) + x.shape[axis:])
 
 
 def broadcast_to(x: Tensor, *shape) -> Tensor:
     """x stretched to `shape`, as arithmetic would, without copying: the result can be read but not written into."""
     x = as_tensor(x)
-    shape = _shape(shape)
+    shape = _shape("broadcast_to", shape)
     if broadcast_shape("broadcast_to", x.shape, shape) != shape:
         raise ValueError(f"broadcast_to cannot shrink a tensor of shape {x.shape} to {shape}")
     return result(np.broadcast_to(x.data, shape), "broadcast_to", x)
@@ -1872,6 +1899,7 @@ def stack(tensors, axis: int = 0) -> Tensor:
     for x in tensors:
         if x.shape != tensors[0].shape:
             raise ValueError(f"stack needs tensors of one shape, got {tensors[0].shape} and {x.shape}")
+    axis = _new_axis("stack", tensors[0], axis)
     ### BEGIN SOLUTION
     return cat([unsqueeze(x, axis) for x in tensors], axis)
     ### END SOLUTION
@@ -1955,9 +1983,10 @@ def split(x: Tensor, sizes, axis: int = 0) -> tuple[Tensor, ...]:
             raise ValueError(f"split needs pieces of at least one element, got {sizes}")
         stops = [*range(sizes, length, sizes), length]
     else:
+        sizes = _whole("split", sizes)
         stops = np.cumsum(sizes).tolist()
         if stops[-1:] != [length] or any(n < 0 for n in sizes):
-            raise ValueError(f"split needs sizes that add up to {length} (axis {axis} of {x.shape}), got {list(sizes)}")
+            raise ValueError(f"split needs sizes that add up to {length} (axis {axis} of {x.shape}), got {sizes}")
     before = (slice(None),) * axis
     return tuple(x[(*before, slice(start, stop))] for start, stop in zip([0, *stops], stops))
 
@@ -2195,6 +2224,7 @@ def topk(x: Tensor, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The k largest elements along `axis`, largest first, and where they are: (values, indices)."""
     x = as_tensor(x)
     axis = _one_axis("topk", x, axis)
+    (k,) = _whole("topk", (k,))
     if not 1 <= k <= x.shape[axis]:
         raise ValueError(f"topk needs 1 <= k <= {x.shape[axis]} (axis {axis} of {x.shape}), got {k}")
     _, indices = sort(x.detach(), axis, descending=True)
@@ -2210,7 +2240,12 @@ def pad(x: Tensor, widths, value: float = 0) -> Tensor:
         raise ValueError(f"pad needs whole widths of at least 0, got {widths}")
     if given.shape not in ((), (1,), (2,), (1, 2), (x.ndim, 1), (x.ndim, 2)):
         raise ValueError(f"pad needs one width, (before, after), or a pair per axis of shape {x.shape}, got {widths}")
-    if x.dtype.kind != "f" and not float(value).is_integer():
+    fill = np.asarray(value)
+    if fill.ndim or fill.dtype.kind not in "biuf":
+        raise TypeError(f"pad needs one number for the border, got {value!r}")
+    with np.errstate(invalid="ignore"):  # infinity and NaN are no integers
+        fits = x.dtype.kind == "f" or fill.astype(x.dtype) == fill
+    if not fits:
         raise ValueError(f"pad cannot put {value} between {x.dtype}; x.astype('float32') first")
     widths = tuple(map(tuple, np.broadcast_to(given, (x.ndim, 2)).tolist()))
     out = np.pad(x.data, widths, constant_values=value) if widths else x.data
@@ -2280,6 +2315,8 @@ def einsum(spec: str, *operands) -> Tensor:
 
     No index may repeat within one operand (no traces or diagonals).
     """
+    if not isinstance(spec, str):
+        raise TypeError(f"einsum needs its letters first, as in 'ij,jk->ik', got {type(spec).__name__}")
     operands = _several("einsum", operands)
     inputs, output = _subscripts(spec, operands)
     lengths = {}
