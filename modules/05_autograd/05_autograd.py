@@ -70,6 +70,9 @@ from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, pow
 import time
 
 
+from tinytorch.core.activations import softmax
+from tinytorch.core.tensor import cat, einsum
+
 np.set_printoptions(precision=4, suppress=True)
 
 # %% [markdown]
@@ -629,7 +632,7 @@ def compare(f, *arrays):
     found = out._grad_fn.apply(prices)
     differences = [np.abs(x - y).max() for x, y in zip(found, by_nudging(f, arrays, prices))]
     shapes = " and ".join(str(array.shape) for array in arrays)
-    print(f"{type(out._grad_fn).__name__:22} for inputs {shapes:20} off by at most {max(differences):.0e}")
+    print(f"{type(out._grad_fn).__name__:22} for inputs {shapes:29} off by at most {max(differences):.0e}")
 
 
 # %% [markdown]
@@ -742,6 +745,43 @@ da_through_p, db = p._grad_fn.apply(dp)
 print(last, "<-", s._grad_fn, "<-", p._grad_fn, "<-", p._grad_fn.inputs)
 print(f"dL/da = {da_direct} + {da_through_p} = {da_direct + da_through_p},  dL/db = {db},  dL/dc = {dc}")
 
+# %% [markdown]
+"""
+That was the chain rule, one link at a time. Doing the same for any graph, in the right order, will be the engine's
+work. First it needs more rules.
+
+## Element by element
+
+```
+   -x      dx = -grad                     e^x      dx = grad * e^x            |x|    dx = grad * sign(x)
+   x^n     dx = grad * n * x^(n-1)        log x    dx = grad / x
+                                          sqrt x   dx = grad / (2 sqrt x)
+```
+
+Two of them need nothing but what the operation has computed anyway: the slope of e^x is the result itself, that of the
+root is made from the result. So `exp` and `sqrt` save their result's *array*, as `self.saved["out"]`, and the backward
+pass needs no second exponential. (Only the array. A rule that held the result *tensor* would be held by it in turn: a
+cycle, which Python frees late and irregularly.)
+
+**Write `ExpBackward`, `LogBackward` and `SqrtBackward`.** The others are given; `PowBackward` takes pains to be right
+at 0, where `0 * x^-1` would be NaN.
+
+With grad 1: exp at x = 0 gives 1; log at x = 4 gives 0.25; sqrt at x = 4 gives 0.25 too, because 1 / (2 * 2).
+
+<details><summary>Hint 1</summary>
+
+`self.saved` is a dictionary with whatever the operation passed to `result` by keyword.
+</details>
+<details><summary>Hint 2</summary>
+
+For exp, multiply `grad` by the saved array. Do not change either in place: both belong to others as well.
+</details>
+<details><summary>Hint 3</summary>
+
+For log divide `grad` by the input's array; for sqrt divide it by twice the saved one.
+</details>
+"""
+
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-elementwise", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -803,6 +843,72 @@ class AbsBackward(Function, op="abs"):
         return grad * np.sign(x.data)
 
 
+# %%
+positive = rng.uniform(1, 2, 5)
+for f in (Tensor.neg, Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.abs):
+    compare(f, positive)
+compare(Tensor.pow, positive, rng.uniform(1, 2, 5))
+
+x = Tensor([0.0, 1.0], requires_grad=True)
+y = x.exp()
+print("the rule saved the very array of the result:", y._grad_fn.saved["out"] is y.data)
+
+# %% [markdown]
+"""
+## Matrix products
+
+The operation that networks spend their time in. Element ij of the product is row i of a times column j of b:
+
+```
+   out_ij = sum over k of a_ik b_kj
+
+   a_ik is used for all of row i of out, with the price b_kj:      da_ik = sum over j of grad_ij b_kj
+   b_kj is used for all of column j of out, with the price a_ik:   db_kj = sum over i of a_ik grad_ij
+```
+
+Each line is a matrix product again. And the shapes leave no choice: `grad` is (M, N), and there is just one way to make
+an (M, K) out of it and b.
+
+```
+   a (M, K) @ b (K, N) = out (M, N)          da (M, K) = grad (M, N) @ b^T (N, K)
+                                             db (K, N) = a^T (K, M) @ grad (M, N)
+
+   a = [ 1  2  3 ]    b = [  1 ]    grad = [  1 ]      da = [  1  0   -1 ]     db = [ 1 + 40 ]   [ 41 ]
+       [ 4  5  6 ]        [  0 ]           [ 10 ]           [ 10  0  -10 ]          [ 2 + 50 ] = [ 52 ]
+                          [ -1 ]                                                    [ 3 + 60 ]   [ 63 ]
+```
+
+One forward product became two backward. Remember it for the end of the lesson. And if your matrices happen to be square
+the shapes say nothing: a wrong transpose passes unnoticed. Test with lengths that all differ.
+
+The rest is bookkeeping, and given: a vector on the left is made a row, one on the right a column, and `grad` gets the
+axis that the result had dropped. Leading axes, as in `(N, T, K) @ (K, M)`, are a batch of products that share b, so b was
+stretched.
+
+**Write the heart of `MatmulBackward`.** x and y are now arrays of at least two axes. If a's gradient is asked for,
+`dx` is the product above, in the shape of a; likewise `dy` for b. Axes in front that were stretched are summed by
+`unbroadcast`. Where x has more than two axes and y exactly two, make one large product of it first, as the forward pass
+does: `grad` and `x` as matrices of rows.
+
+The example above is computed in the cell below.
+
+<details><summary>Hint 1</summary>
+
+The transpose of the last two axes is `swapaxes(-1, -2)`; `.T` would turn round all of them.
+</details>
+<details><summary>Hint 2</summary>
+
+"As a matrix of rows" is a `reshape` to -1 and the length of the last axis. The product then has as many elements as `a`,
+and a plain `reshape` to its shape is right; otherwise un-broadcast to `x.shape` first.
+</details>
+<details><summary>Hint 3</summary>
+
+Three conditions: the reshaping; then `a.requires_grad`, with `grad` times the swapped y; then `b.requires_grad`, with
+the swapped x times `grad`, un-broadcast to `y.shape` and reshaped to `b.shape`. Return both, None where not asked for.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-matmul", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class MatmulBackward(Function, op="matmul"):
@@ -831,6 +937,66 @@ class MatmulBackward(Function, op="matmul"):
             dy = unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape).reshape(b.shape)
         return dx, dy
         ### END SOLUTION
+
+
+# %%
+a, b = Tensor([[1, 2, 3], [4, 5, 6]], requires_grad=True, dtype=np.float32), Tensor([[1.0], [0.0], [-1.0]], True)
+print(*((a @ b)._grad_fn.apply(np.float32([[1], [10]]))), sep="\n")
+for left, right in (
+    ((3, 4), (4, 2)),
+    ((2, 3, 4), (4, 5)),
+    ((5, 1, 3, 4), (2, 4, 2)),
+    ((4,), (2, 4, 3)),
+    ((3, 4), (4,)),
+    ((4,), (4,)),
+):
+    compare(Tensor.matmul, rng.standard_normal(left), rng.standard_normal(right))
+
+# %% [markdown]
+"""
+## Sums and means
+
+`x.sum(axis=1)` turns (2, 3) into (2,). Every element counted once, so every element gets the price of *its* sum:
+
+```
+   x    1  2  3   -> 6            grad   10            dx   10  10  10
+        4  5  6   -> 15                 100                100 100 100
+```
+
+The tempting line is `grad * np.ones(x.shape)`, or hoping that NumPy will stretch it. NumPy aligns shapes on the right:
+grad (2,) against (2, 3) does not fit, which at least is an error. But for a square matrix it fits, along the wrong axis:
+"""
+
+# %%
+gradient = np.array([10.0, 100.0])
+print("stretched by NumPy:  ", *(gradient * np.ones((2, 2))))
+print("put back on its axis:", *(gradient[:, None] * np.ones((2, 2))))
+
+# %% [markdown]
+"""
+So put the axes back first, with length 1, and stretch then. Whether the forward pass used `keepdims` no longer matters.
+
+**Write `stretch`, `SumBackward` and `MeanBackward`.** `stretch(grad, shape, axis)` reshapes `grad` to `shape` with a 1
+in place of every length that was summed over (`axis` is a tuple of axes, or None for all of them), and stretches
+that to `shape` with `np.broadcast_to`, which copies nothing. The sum's gradient is `grad` stretched. The mean's is that
+divided by how many elements went into one mean, `self.saved["count"]`; divide before stretching, while it is small.
+
+`stretch(np.array([10, 100]), (2, 3), (1,))` is `[[10, 10, 10], [100, 100, 100]]`.
+
+<details><summary>Hint 1</summary>
+
+For x of shape (5, 2, 3) reduced over axes 0 and 2, `grad` is reshaped to (1, 2, 1).
+</details>
+<details><summary>Hint 2</summary>
+
+A list comprehension over `enumerate(shape)`, with 1 where `axis is None` or where the number is in `axis`, and the
+length itself elsewhere.
+</details>
+<details><summary>Hint 3</summary>
+
+Both rules are one call of `stretch`, with the shape of x and `self.saved["axis"]`.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-reductions", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -864,6 +1030,25 @@ class MeanBackward(Function, op="mean"):
 
 
 # %%
+print(*stretch(gradient, (2, 3), (1,)), " strides", stretch(gradient, (2, 3), (1,)).strides)
+block = rng.standard_normal((2, 3, 4))
+compare(Tensor.sum, block)
+compare(lambda x: x.sum(axis=1), block)
+compare(lambda x: x.mean(axis=(0, -1), keepdims=True), block)
+
+# %% [markdown]
+"""
+A stride of 0 along axis 1: the three columns are one and the same memory. Nobody may write into such an array, which is
+why a rule must never change the `grad` it is given.
+
+The variance is given. Each element moves the mean too, which moves all the distances. But those contributions are
+proportional to the sum of the distances from the mean, which is 0. So they vanish, and it is as if the mean stood
+still. (In module 13 you will meet code that took this for granted where it does *not* hold, and got a third of the
+gradient wrong.)
+"""
+
+
+# %%
 #| export
 class VarBackward(Function, op="var"):
     """out = sum (x - mean)^2 / (n - correction); the mean moves too, but its share sums to 0: dx = 2 (x - mean) / (n - c)."""
@@ -872,6 +1057,44 @@ class VarBackward(Function, op="var"):
         (x,) = self.inputs
         slope = grad * (2 / self.saved["count"])
         return (x.data - self.saved["center"]) * stretch(slope, x.shape, self.saved["axis"])
+
+
+# %%
+compare(lambda x: x.var(axis=1, correction=1), block)
+
+# %% [markdown]
+"""
+## The largest
+
+Only the winner matters: raise the largest element, and the maximum rises by as much; raise another a little, and
+nothing happens. So the winner gets `grad`, the rest 0. And if two are equal?
+
+```
+   x = [ 3  5  5 ]     max 5,  grad 6         mask * grad       [ 0  6  6 ]     together 12
+                                              shared equally    [ 0  3  3 ]     together 6
+```
+
+The maximum has a corner there: raise either and it rises, lower either and it stays. There is no slope, only a
+convention. `[0 6 6]` is the worst one, because it claims that moving all elements by 1 moves the maximum by 2. We share
+equally, as `torch.amax` does. Ties are less rare than they sound: after a ReLU, half of the elements are 0.
+
+**Write `MaxBackward`.** `self.saved["extreme"]` is the maximum with the reduced axes kept at length 1, so it compares
+with x directly. Make `share`: 1 where x equals the maximum, 0 elsewhere, in the dtype of `grad`; divided by its own sum
+over `axis`; times `grad`, stretched. The minimum is then the same rule under another name.
+
+<details><summary>Hint 1</summary>
+
+The comparison gives booleans, and `astype` with the dtype of `grad` makes ones and zeros of them.
+</details>
+<details><summary>Hint 2</summary>
+
+The number of winners is the sum of `share` over `axis` with `keepdims=True`, so that dividing by it broadcasts.
+</details>
+<details><summary>Hint 3</summary>
+
+`share` is a new array and yours alone, so both the division and the product with `stretch(...)` may be in place.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-max", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -895,6 +1118,20 @@ class MinBackward(MaxBackward, op="min"):
 
 
 # %%
+ties = Tensor([[3.0, 5.0, 5.0], [7.0, 1.0, 2.0]], requires_grad=True)
+print(*ties.max(axis=1)._grad_fn.apply(np.float32([6, 6])))
+compare(lambda x: x.max(axis=1), block)
+compare(lambda x: x.min(), block)
+
+# %% [markdown]
+"""
+Two reductions more, given. Element i is in every running sum from i on, so its gradient is the running sum of `grad`
+from the other end. And the slope of `logsumexp` is the softmax: a maximum that shares its gradient by how close each
+element comes to winning.
+"""
+
+
+# %%
 #| export
 class CumsumBackward(Function, op="cumsum"):
     """Element i is in every running sum from i on, so dx is the running sum of grad from the other end."""
@@ -913,6 +1150,51 @@ class LogsumexpBackward(Function, op="logsumexp"):
         dx = np.exp(x.data - np.where(np.isfinite(out), out, 0))
         dx *= stretch(grad, x.shape, self.saved["axis"])
         return dx
+
+
+# %%
+compare(lambda x: x.cumsum(axis=1), block)
+compare(lambda x: x.logsumexp(axis=-1), block)
+print("softmax:", softmax(Tensor([3.0, 5.0, 5.0])))
+print("rule:   ", *Tensor([3.0, 5.0, 5.0], requires_grad=True).logsumexp()._grad_fn.apply(np.float32(1)))
+
+# %% [markdown]
+"""
+## Other shapes, same numbers
+
+An operation that moves elements around has a rule that moves them back. Reshape, and the gradient is reshaped back; cut
+a border off, and what was cut off gets nothing. One is a little tricky. `permute(x, 2, 0, 1)` makes axis i of the result
+from axis `axes[i]` of x:
+
+```
+   x      (A, B, C)                axis of the result   0  1  2
+   out    (C, A, B)                came from axis       2  0  1        = axes
+
+   the way back:                   axis of dx           0  1  2
+                                   is axis of grad      1  2  0        where do 0, 1, 2 stand in axes?
+```
+
+The tempting answer is to apply `axes` once more. For a swap of two axes that is right, since swapping twice is doing
+nothing; so tests with matrices pass. For the rotation above it gives (B, C, A).
+
+**Write `ReshapeBackward`, `PermuteBackward` and `CatBackward`.** The last one cuts `grad` along `axis` where the inputs
+met, and returns a tuple with a piece for every input. For inputs of lengths 2, 1 and 3 the cuts are at 2 and 3.
+
+<details><summary>Hint 1</summary>
+
+`np.transpose` with the inverse order does it. The inverse sorts the axes 0, 1, ... by where they stand in `axes`:
+it is what `argsort` computes.
+</details>
+<details><summary>Hint 2</summary>
+
+`sorted(range(n), key=...)`, where the key of axis i is `axes[i]`, is such an argsort for a tuple.
+</details>
+<details><summary>Hint 3</summary>
+
+For `cat`, `itertools.accumulate` of the inputs' lengths along `axis` gives where each ends. `np.split` wants these
+places without the last one, and returns a list.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-shapes", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -977,6 +1259,62 @@ class PadBackward(Function, op="pad"):
 
 
 # %%
+compare(lambda x: x.reshape(4, 6), block)
+compare(lambda x: x.permute(2, 0, 1), block)
+compare(lambda x: x.broadcast_to(5, 2, 3, 4), block)
+compare(lambda *xs: cat(xs, axis=1), block, block[:, :1], block)
+compare(lambda x: x.pad(((0, 1), (2, 0), (1, 1))), block)
+compare(Tensor.copy, block)
+
+# %% [markdown]
+"""
+## Taken twice
+
+`out = x[index]` copies elements. Where does the gradient go? To where the copies came from. But an element may have been
+copied more than once: words of a sentence look up their vectors in a table, and "the" occurs in every line.
+
+```
+   x            x0   x1   x2   x3   x4
+   index         1    3    1                      dx1 = 1 + 100:  x1 was taken twice, on two paths
+   grad          1   10  100                      dx3 = 10
+                                                  dx  = [ 0  101  0  10  0 ]
+```
+
+Three ways to write it in NumPy. Which are right?
+"""
+
+
+# %%
+def by_loop(target, index, values):
+    for place, value in zip(index, values):
+        target[place] += value
+
+
+def by_assignment(target, index, values):
+    target[index] = values
+
+
+def by_addition(target, index, values):
+    target[index] += values
+
+
+for way in (by_loop, by_assignment, by_addition):
+    dx = np.zeros(5)
+    way(dx, np.array([1, 3, 1]), np.array([1.0, 10.0, 100.0]))
+    print(f"{way.__name__:13}", dx)
+
+# %% [markdown]
+"""
+The assignment keeps the last of the two, and so does the addition: NumPy reads `target[index]` once, adds, and
+writes back. Half of the gradient of your most frequent words is gone, nothing crashes, and the model learns a bit worse
+than it should. It is the most common mistake in hand-written embeddings.
+
+The loop is right and looks slow. NumPy has `np.add.at`, which is right too. Which one is faster depends on how long
+the rows are, and not the way one would guess:
+"""
+
+
+# %%
 #| export
 def add_at(target, index, values):
     """target[index] += values in place, where an element named several times receives every one of its values."""
@@ -985,6 +1323,49 @@ def add_at(target, index, values):
             target[row] += value  # for long rows faster than np.add.at
     else:
         np.add.at(target, index, values)
+
+
+# %%
+tokens = rng.integers(0, 5000, 8192)
+print("row length    loop      np.add.at    add_at")
+for length in (1, 8, 32, 256):
+    values = rng.standard_normal((8192, length)).astype(np.float32)
+    target = np.zeros((5000, length), np.float32)
+    times, results = [], []
+    for way in (by_loop, np.add.at, add_at):
+        times.append(1e3 * time_of(functools.partial(way, target, tokens, values), 2))
+        results.append(np.zeros_like(target))
+        way(results[-1], tokens, values)
+    worst = max(np.abs(results[0] - other).max() for other in results)
+    print(f"{length:6} {times[0]:10.1f} ms {times[1]:10.1f} ms {times[2]:7.1f} ms   largest difference {worst:.0e}")
+
+# %% [markdown]
+"""
+For short rows Python's overhead per row is what counts, for long ones it is `np.add.at`, which handles every element by
+itself while the loop adds whole rows. `add_at` takes the better one.
+
+And where nothing can occur twice, an assignment is right and faster than either: integers, slices and boolean masks
+name every element once at most. Only integer *arrays* can repeat.
+
+**Write `GetitemBackward`**: zeros shaped as x; then, if the index is an integer array or a tuple that contains one,
+`add_at`, and otherwise an assignment.
+
+For the picture above it gives `[0, 101, 0, 10, 0]`.
+
+<details><summary>Hint 1</summary>
+
+Make a tuple of every index first, one of length 1 if it is not yet one, so that there is only one case to look at.
+</details>
+<details><summary>Hint 2</summary>
+
+A part that can repeat is an `np.ndarray` whose dtype has a kind in "iu". `any` over the parts answers the question.
+</details>
+<details><summary>Hint 3</summary>
+
+`np.zeros_like(x.data)` has the right shape and dtype. `add_at` takes it, the whole index, and `grad`; it works in place
+and returns nothing.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-getitem", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -1003,6 +1384,22 @@ class GetitemBackward(Function, op="getitem"):
             dx[index] = grad
         return dx
         ### END SOLUTION
+
+
+# %%
+x = Tensor(np.zeros(5), requires_grad=True)
+print(*x[[1, 3, 1]]._grad_fn.apply(np.float32([1, 10, 100])))
+compare(lambda x: x[1, ::-1, None], block)
+compare(lambda x: x[:, [0, 2, 2, 0]], block)
+compare(lambda x: x[x.data > 0], block)
+
+# %% [markdown]
+"""
+The remaining operations of module 01 are given. Read `WhereBackward`, it is the pattern for everything that chooses: the
+side that was taken gets `grad`, the other 0. `clip` is such a choice too, between the element and a bound that cannot
+move. `scatter_add` is the mirror image of indexing: what was added somewhere reads its gradient there. And `einsum` is
+all of linear algebra in one rule: for each factor, the einsum of `grad` with the other factors.
+"""
 
 
 # %%
@@ -1052,6 +1449,12 @@ class EinsumBackward(Function, op="einsum"):
             summed = tuple(1 if name not in known else n for name, n in zip(inputs[i], x.shape))
             grads.append(np.broadcast_to(unbroadcast(dx.reshape(kept), summed), x.shape))
         return tuple(grads)
+
+
+# %%
+compare(lambda x: x.clip(-0.5, 0.5), block)
+compare(lambda x, y: x.scatter_add(0, np.array([1, 3, 1]), y), np.zeros(5), np.ones(3))
+compare(lambda *xs: einsum("nij,jk,k->ni", *xs), block, rng.standard_normal((4, 3)), rng.standard_normal(3))
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-activations", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
