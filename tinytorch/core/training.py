@@ -461,6 +461,8 @@ class Trainer:
 
     def train_epoch(self, loader) -> float:
         """Go through `loader` once, add a row to the history, and return the mean loss."""
+        if self.schedule_steps and not hasattr(loader, "__len__"):
+            raise TypeError(f"Trainer with schedule_steps=True needs a loader with a length, got {loader!r}")
         self._take(loader)
         _set_mode(self.model, True)
         running, largest = Running(), 0.0
