@@ -70,8 +70,10 @@ from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, pow
 import time
 
 
-from tinytorch.core.activations import softmax
-from tinytorch.core.tensor import cat, einsum
+from tinytorch.core.activations import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tinytorch.core.layers import linear
+from tinytorch.core.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from tinytorch.core.tensor import arange, cat, einsum, randn
 
 np.set_printoptions(precision=4, suppress=True)
 
@@ -1318,7 +1320,7 @@ the rows are, and not the way one would guess:
 #| export
 def add_at(target, index, values):
     """target[index] += values in place, where an element named several times receives every one of its values."""
-    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and target[:1].size >= 32:
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and target[:1].size >= 64:
         for row, value in zip(index.ravel().tolist(), values.reshape(-1, *target.shape[1:])):
             target[row] += value  # for long rows faster than np.add.at
     else:
@@ -1328,12 +1330,12 @@ def add_at(target, index, values):
 # %%
 tokens = rng.integers(0, 5000, 8192)
 print("row length    loop      np.add.at    add_at")
-for length in (1, 8, 32, 256):
+for length in (1, 16, 64, 256):
     values = rng.standard_normal((8192, length)).astype(np.float32)
     target = np.zeros((5000, length), np.float32)
     times, results = [], []
     for way in (by_loop, np.add.at, add_at):
-        times.append(1e3 * time_of(functools.partial(way, target, tokens, values), 2))
+        times.append(1e3 * time_of(functools.partial(way, target, tokens, values), 3))
         results.append(np.zeros_like(target))
         way(results[-1], tokens, values)
     worst = max(np.abs(results[0] - other).max() for other in results)
@@ -1456,6 +1458,45 @@ compare(lambda x: x.clip(-0.5, 0.5), block)
 compare(lambda x, y: x.scatter_add(0, np.array([1, 3, 1]), y), np.zeros(5), np.ones(3))
 compare(lambda *xs: einsum("nij,jk,k->ni", *xs), block, rng.standard_normal((4, 3)), rng.standard_normal(3))
 
+# %% [markdown]
+"""
+# The rules of networks
+
+Everything in modules 02 to 04 could be put together from the operations above, and its gradient would come for free.
+Those that networks use all the time are *fused* all the same: one operation, one announcement, one rule. It is faster
+(fewer passes over memory), it holds fewer arrays, and it is often more exact, as the losses of module 04 were.
+
+## Activations
+
+```
+   relu      slope 1 where out > 0, else 0          sigmoid   out (1 - out)         tanh   1 - out^2
+```
+
+All three are written in terms of the *result*, which was saved. For the sigmoid: at x = 0 the result is 0.5, and the
+slope 0.5 * 0.5 = 0.25. That is its largest.
+
+**Write `ReLUBackward`, `SigmoidBackward` and `TanhBackward`.** At x = 0, where relu has a corner, the slope counts as
+0, as everywhere in the field. The other two make one new array, `dx`, and then work on it in place.
+
+For out = `[0, 2]` and grad `[5, 5]`, relu gives `[0, 5]`. For out = 0.5 and grad 1 the sigmoid gives 0.25 and tanh
+gives 0.75.
+
+<details><summary>Hint 1</summary>
+
+For relu multiply `grad` by a comparison. A boolean times a float32 is a float32, and it is several times faster than
+`np.where` on a random mask.
+</details>
+<details><summary>Hint 2</summary>
+
+Start with `dx` as one minus something. Then `*=`, once or twice.
+</details>
+<details><summary>Hint 3</summary>
+
+The sigmoid's `dx` is 1 minus out, times out, times grad. That of tanh is 1 minus the product of out with itself, times
+grad.
+</details>
+"""
+
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-activations", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -1544,6 +1585,70 @@ class GELUBackward(Function, op="gelu"):
         return dx
 
 
+# %%
+signed = rng.standard_normal((3, 5))
+for f in (relu, leaky_relu, sigmoid, tanh, softplus, silu, gelu):
+    compare(f, signed)
+
+print("\nlayers    slope through that many sigmoids    tanhs        relus")
+for depth in (1, 4, 16):
+    row = []
+    for f in (sigmoid, tanh, relu):
+        x, slope = Tensor([1.0], requires_grad=True), np.ones(1, np.float32)
+        for _ in range(depth):
+            x = f(x)
+            (slope,) = slope * x._grad_fn.apply(np.ones(1, np.float32))
+        row.append(float(slope[0]) if slope.ndim else float(slope))
+    print(f"{depth:6} {row[0]:18.2e} {row[1]:25.2e} {row[2]:10.0f}")
+
+# %% [markdown]
+"""
+Prices multiply along a path, and a price of at most 0.25 per layer leaves nothing for the first layers of a deep
+network: they do not learn. It held the field up for two decades, and is why relu came to stay.
+
+## Softmax
+
+Here every output depends on every input: raise one share, and all others fall. With p for the result,
+
+```
+   dp_i/dx_j  =  p_i (1 - p_i)  for i = j,    -p_i p_j  otherwise            a table of C x C slopes per row
+
+   p = [0.8  0.2]   grad = [1  0]          table  [  0.16  -0.16 ]       dx = [0.16  -0.16]
+                                                  [ -0.16   0.16 ]
+```
+
+For a vocabulary of 50,257 the table has 2.5 billion entries, for one word. Nobody needs it. Multiply it by grad on
+paper, and it collapses:
+
+```
+   dx_j  =  sum_i grad_i dp_i/dx_j  =  p_j grad_j - p_j sum_i (p_i grad_i)  =  p_j (grad_j - what grad is on average)
+```
+
+Two passes over the row. That is the general trick of this lesson: a rule never computes the table of slopes (the
+*Jacobian*), only its product with `grad`.
+
+**Write `SoftmaxBackward` and `LogSoftmaxBackward`.** The log-softmax is `x - log(sum e^x)`, so its gradient is `grad -
+p * sum(grad)`, where p is e to the power of the saved result. Sums go over `axis` and keep it.
+
+For p = `[0.8, 0.2]` and grad `[1, 0]`: softmax `[0.16, -0.16]`, log-softmax `[0.2, -0.2]`.
+
+<details><summary>Hint 1</summary>
+
+`grad * out` occurs twice in the softmax: once as it is and once summed. Compute it once, as `dx`.
+</details>
+<details><summary>Hint 2</summary>
+
+Then subtract from `dx`, in place, `out` times the sum of `dx`, with `keepdims=True`. The right side is computed before
+anything is changed.
+</details>
+<details><summary>Hint 3</summary>
+
+For the log-softmax let `dx` be the exponential of `self.saved["out"]`, multiply it by the summed grad, and put `grad`
+minus it into the same array with `np.subtract` and `out=`.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-softmax", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class SoftmaxBackward(Function, op="softmax"):
@@ -1567,6 +1672,54 @@ class LogSoftmaxBackward(Function, op="log_softmax"):
         dx *= grad.sum(axis=self.saved["axis"], keepdims=True)
         return np.subtract(grad, dx, out=dx)
         ### END SOLUTION
+
+
+# %%
+compare(softmax, signed)
+compare(lambda x: log_softmax(x, dim=0), signed)
+
+logits = randn(2000, rng=0)
+logits.requires_grad = True
+p, prices = softmax(logits), rng.standard_normal(2000).astype(np.float32)
+table = np.diag(p.data) - np.outer(p.data, p.data)
+(collapsed,) = p._grad_fn.apply(prices)
+print(f"the table takes {table.nbytes / 1e6:.0f} MB, the rule {collapsed.nbytes / 1e6:.3f} MB;", end=" ")
+print(f"largest difference {np.abs(table @ prices - collapsed).max():.0e}")
+
+# %% [markdown]
+"""
+## The layer
+
+`linear` is a product and a sum in one: `out = x W + b`. The slopes are those of `matmul` and `add`, and here all leading
+axes of x are a batch that shares W and b. So make matrices of rows first (given); the products then sum over the batch
+by themselves.
+
+```
+   x = [ 1  2 ]    W = [ 5 ]    grad = [  1 ]        dW = x^T grad = [ 1 + 30 ]     db = 1 + 10 = 11
+       [ 3  4 ]        [ 6 ]           [ 10 ]                        [ 2 + 40 ]
+                                                     dx = grad W^T = [  5   6 ]
+                                                                     [ 50  60 ]
+```
+
+**Write the heart of `LinearBackward`**, and `DropoutBackward`, whose forward pass was `x * mask`. In the first layer of a
+network x is data and needs no gradient: then the product for it is left out, a third of the layer's work. Without a bias
+there are two inputs, and two gradients are returned. The bias gets the sum of `grad` over all rows; a row of ones times
+the matrix is the same sum, as a matrix product, for which NumPy has its fastest code.
+
+<details><summary>Hint 1</summary>
+
+`rows` and `grad` are matrices now. Two conditional expressions: `dx`, put back into `x.shape`, and `dweight`.
+</details>
+<details><summary>Hint 2</summary>
+
+Return a pair if `self.inputs` has length 2.
+</details>
+<details><summary>Hint 3</summary>
+
+`np.ones_like(grad, shape=len(grad))` is the row of ones, in the dtype of `grad`. For dropout the gradient takes the
+same path as the values: times the mask.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-linear", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -1594,6 +1747,56 @@ class DropoutBackward(Function, op="dropout"):
         ### BEGIN SOLUTION
         return grad * self.saved["mask"]
         ### END SOLUTION
+
+
+# %%
+compare(linear, rng.standard_normal((2, 3, 4)), rng.standard_normal((4, 5)), rng.standard_normal(5))
+batch = rng.standard_normal((128, 512)).astype(np.float32)
+print(f"the bias of 512 outputs: sum(axis=0) {1e6 * time_of(lambda: batch.sum(axis=0), 200):.1f} us", end=", ")
+print(f"ones @ grad {1e6 * time_of(lambda: np.ones(128, np.float32) @ batch, 200):.1f} us")
+
+# %% [markdown]
+"""
+## Losses
+
+The squared distance has the slope `2 (pred - target)`, times the element's share in the mean, which module 04 saved.
+And cross-entropy? Its loss for one row is `log(sum e^x_j) - x_t`. The first part has the softmax as its slope (see
+`logsumexp`), the second the slope -1 at the true class and 0 elsewhere:
+
+```
+   logits        [ 2      1      0    ]     the true class is 0
+   softmax       [ 0.665  0.245  0.090 ]    what the model believes
+   onehot        [ 1      0      0     ]    what is true
+   gradient      [-0.335  0.245  0.090 ]    believes minus true; it sums to 0
+```
+
+Divide by the number of rows for the mean. No logarithm, no division by a probability: nothing here can overflow, and the
+gradient is never larger than 1. The same two operations one after the other, log and softmax, would divide by p and
+multiply by p again, and for p = 0 produce NaN.
+
+**Write `MSELossBackward` and the heart of `CrossEntropyBackward`.** The first returns a gradient for pred and, if the
+target requires one, its negative. In the second, `dx` is the saved matrix of exponentials, the softmax before its
+division by `self.saved["totals"]` (one per row), and `grad` is already the price of each row (or one number for all).
+Multiply `dx` in place by the column of `grad` over totals; subtract `grad` at each row's true class, `rows`; return it
+in x's shape. The forward pass's array becomes the gradient, and no new one is made: nobody else holds it, and a rule
+runs once.
+
+For the logits above the result is `[-0.3348, 0.2447, 0.0900]`.
+
+<details><summary>Hint 1</summary>
+
+For the squared distance: `self.saved["distance"]` times the number 2 * share * grad.
+</details>
+<details><summary>Hint 2</summary>
+
+`np.expand_dims(..., 1)` makes a column of one number per row.
+</details>
+<details><summary>Hint 3</summary>
+
+Element `rows[i]` of every row i is `dx[np.arange(len(rows)), rows]`, as in module 04. No row occurs twice, so `-=` is
+right on it.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-losses", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -1659,6 +1862,15 @@ class KLDivBackward(Function, op="kl_div"):
         target, saved = self.inputs[1], self.saved
         grad = saved["share"] * grad
         return -target.data * grad, (saved["surprise"] + 1) * grad if target.requires_grad else None
+
+
+# %%
+logits = Tensor([[2.0, 1.0, 0.0]], requires_grad=True)
+print(*cross_entropy(logits, [0])._grad_fn.apply(np.float32(1)))
+compare(mse_loss, signed, rng.standard_normal((3, 5)))
+compare(lambda x: cross_entropy(x, [0, 4, 4]), signed)
+compare(lambda x: cross_entropy(x, [0, 4, -1], weight=arange(5), ignore_index=-1, reduction="none"), signed)
+compare(binary_cross_entropy_with_logits, signed, rng.random((3, 5)))
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-order", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}

@@ -391,7 +391,7 @@ class PadBackward(Function, op="pad"):
 
 def add_at(target, index, values):
     """target[index] += values in place, where an element named several times receives every one of its values."""
-    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and target[:1].size >= 32:
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and target[:1].size >= 64:
         for row, value in zip(index.ravel().tolist(), values.reshape(-1, *target.shape[1:])):
             target[row] += value  # for long rows faster than np.add.at
     else:
