@@ -96,7 +96,7 @@ OPERATIONS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def operations():
     return OPERATIONS
 
