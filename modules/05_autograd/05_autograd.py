@@ -23,7 +23,7 @@
 | **You will be able to** | say where a gradient comes from, why backward costs twice a forward, what fills the memory in training and how to trade it for time; and teach the library an operation of your own |
 
 Needs modules 01 to 04. Exports `core/autograd.py`. The heart of the course, and the hardest lesson so far: about eight
-hours. A good place to pause is before each heading of the first rank.
+hours. Good places to pause are before the large headings.
 
 ```
    forward     x, W, b --[ linear ]--> h --[ relu ]--> a --[ cross_entropy ]--> loss
@@ -68,20 +68,22 @@ from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, pow
 
 # %%
 import time
+import tracemalloc
 
+import matplotlib.pyplot as plt
 
-from tinytorch.core.activations import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
-from tinytorch.core.layers import linear
+from tinytorch.core.activations import ReLU, gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tinytorch.core.layers import Linear, Sequential, linear
 from tinytorch.core.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
-from tinytorch.core.tensor import arange, cat, einsum, randn
+from tinytorch.core.tensor import arange, cat, einsum, manual_seed, randn
 
 np.set_printoptions(precision=4, suppress=True)
 
 # %% [markdown]
 """
-# The idea
+## The idea
 
-## A slope is a price
+### A slope is a price
 
 Take three numbers and an expression that uses one of them twice: `L = (a * b + c) * a`, at a = 2, b = 3, c = 1.
 
@@ -130,7 +132,7 @@ print("dL/dc", (price_list(2.0, 3.0, 1.0 + nudge) - here) / nudge)
 
 # %% [markdown]
 """
-## Why backwards?
+### Why backwards?
 
 The chain rule does not say from which end to begin. One could start at a, and carry "how fast does this change with
 a?" along with every value, forwards: da/da = 1, dp/da = 3, ds/da = 3, dL/da = 3 * 2 + 7 = 13. That is right too, but it
@@ -164,7 +166,7 @@ print(
 
 # %% [markdown]
 """
-## How a tensor knows where it came from
+### How a tensor knows where it came from
 
 To walk back, somebody has to remember what was done. In module 01 every operation ended in `result(array, "add", a, b)`
 rather than in a plain box, and it seemed a ceremony. `result` *announces*: whoever is installed as the recorder hears
@@ -222,9 +224,9 @@ What is missing?
 The arrows point backwards only: from a result to what it was computed from. L holds s; nobody holds L but you. That is
 what lets Python free a graph as soon as you drop the loss.
 
-# The recorder
+## The recorder
 
-## A rule
+### A rule
 
 A *rule* is a small class. Its name and its operation are tied together where it is written, `class AddBackward(Function,
 op="add")`, and Python calls `__init_subclass__` for every such class, which files it under `"add"`. An instance is made
@@ -246,7 +248,7 @@ later.)
 1. there are not as many gradients as inputs;
 2. for an input that requires a gradient: it is None, its shape is not the input's, or its dtype is not.
 
-What comes back for an input that requires none does not matter. If all is well, return `grads`.
+What comes back for an input that requires none does not matter. If all is well, the tuple is returned.
 
 A rule that returns an array of shape (2,) for an input of shape (3,) must lead to a RuntimeError that contains both
 shapes, and the advice to sum over stretched axes (you will see why under un-broadcasting).
@@ -360,7 +362,7 @@ except RuntimeError as error:
 
 # %% [markdown]
 """
-## Recording
+### Recording
 
 Now the listener. Not every announcement deserves a rule: the pixels of an image need no gradient, and neither does what
 is computed from pixels alone. The chain of those who matter starts at *leaves*, tensors made with
@@ -437,7 +439,7 @@ except NotImplementedError as error:
 From this cell on every operation on such a tensor needs a rule, and there are none yet: that is our list of things to
 do.
 
-## Recording nothing, for a while
+### Recording nothing, for a while
 
 Recording costs time, and every result keeps its inputs alive. When you only want predictions, and when an optimizer
 changes weights, nobody should listen. `with no_grad():` takes the recorder out and puts it back.
@@ -518,9 +520,9 @@ print("a decorated function that calls itself:", countdown(2), "and afterwards",
 
 # %% [markdown]
 """
-# The rules
+## The rules
 
-## What was stretched must be summed
+### What was stretched must be summed
 
 Add a bias of shape (4,) to a batch of shape (3, 4). NumPy *stretches* the bias: its four numbers are used three times,
 once in every row.
@@ -599,7 +601,7 @@ for shape in ((4,), (3, 1), (1, 4), (), (3, 4)):
 
 # %% [markdown]
 """
-## Arithmetic
+### Arithmetic
 
 How shall we know that a rule is right? By nudging, as above: change one element of an input by a millionth, look how
 much the output changes, and compare. `by_nudging` does it for every element of every input (in float64; in float32 a
@@ -666,8 +668,8 @@ A conditional expression per input: `unbroadcast(..., a.shape) if a.requires_gra
 </details>
 <details><summary>Hint 3</summary>
 
-In `DivBackward` compute `da = grad / b.data` first. Then db is -da times the quotient a / b, and no square is needed
-(which could overflow where the quotient does not).
+In `DivBackward` compute da first, before un-broadcasting. Then db is -da times the quotient a / b, and no square is
+needed (which could overflow where the quotient does not).
 </details>
 """
 
@@ -752,7 +754,7 @@ print(f"dL/da = {da_direct} + {da_through_p} = {da_direct + da_through_p},  dL/d
 That was the chain rule, one link at a time. Doing the same for any graph, in the right order, will be the engine's
 work. First it needs more rules.
 
-## Element by element
+### Element by element
 
 ```
    -x      dx = -grad                     e^x      dx = grad * e^x            |x|    dx = grad * sign(x)
@@ -857,7 +859,7 @@ print("the rule saved the very array of the result:", y._grad_fn.saved["out"] is
 
 # %% [markdown]
 """
-## Matrix products
+### Matrix products
 
 The operation that networks spend their time in. Element ij of the product is row i of a times column j of b:
 
@@ -956,7 +958,7 @@ for left, right in (
 
 # %% [markdown]
 """
-## Sums and means
+### Sums and means
 
 `x.sum(axis=1)` turns (2, 3) into (2,). Every element counted once, so every element gets the price of *its* sum:
 
@@ -1045,8 +1047,8 @@ why a rule must never change the `grad` it is given.
 
 The variance is given. Each element moves the mean too, which moves all the distances. But those contributions are
 proportional to the sum of the distances from the mean, which is 0. So they vanish, and it is as if the mean stood
-still. (In module 13 you will meet code that took this for granted where it does *not* hold, and got a third of the
-gradient wrong.)
+still. (Here. In a layer that divides by the root of the variance both move and both count; whoever treats them as
+constants there gets a wrong gradient from a right forward pass.)
 """
 
 
@@ -1066,7 +1068,7 @@ compare(lambda x: x.var(axis=1, correction=1), block)
 
 # %% [markdown]
 """
-## The largest
+### The largest
 
 Only the winner matters: raise the largest element, and the maximum rises by as much; raise another a little, and
 nothing happens. So the winner gets `grad`, the rest 0. And if two are equal?
@@ -1078,7 +1080,7 @@ nothing happens. So the winner gets `grad`, the rest 0. And if two are equal?
 
 The maximum has a corner there: raise either and it rises, lower either and it stays. There is no slope, only a
 convention. `[0 6 6]` is the worst one, because it claims that moving all elements by 1 moves the maximum by 2. We share
-equally, as `torch.amax` does. Ties are less rare than they sound: after a ReLU, half of the elements are 0.
+equally, as `torch.amax` does. Ties are less rare than they sound: after a ReLU about half of the elements are 0.
 
 **Write `MaxBackward`.** `self.saved["extreme"]` is the maximum with the reduced axes kept at length 1, so it compares
 with x directly. Make `share`: 1 where x equals the maximum, 0 elsewhere, in the dtype of `grad`; divided by its own sum
@@ -1162,7 +1164,7 @@ print("rule:   ", *Tensor([3.0, 5.0, 5.0], requires_grad=True).logsumexp()._grad
 
 # %% [markdown]
 """
-## Other shapes, same numbers
+### Other shapes, same numbers
 
 An operation that moves elements around has a rule that moves them back. Reshape, and the gradient is reshaped back; cut
 a border off, and what was cut off gets nothing. One is a little tricky. `permute(x, 2, 0, 1)` makes axis i of the result
@@ -1270,7 +1272,7 @@ compare(Tensor.copy, block)
 
 # %% [markdown]
 """
-## Taken twice
+### Taken twice
 
 `out = x[index]` copies elements. Where does the gradient go? To where the copies came from. But an element may have been
 copied more than once: words of a sentence look up their vectors in a table, and "the" occurs in every line.
@@ -1460,13 +1462,13 @@ compare(lambda *xs: einsum("nij,jk,k->ni", *xs), block, rng.standard_normal((4, 
 
 # %% [markdown]
 """
-# The rules of networks
+## The rules of networks
 
 Everything in modules 02 to 04 could be put together from the operations above, and its gradient would come for free.
 Those that networks use all the time are *fused* all the same: one operation, one announcement, one rule. It is faster
 (fewer passes over memory), it holds fewer arrays, and it is often more exact, as the losses of module 04 were.
 
-## Activations
+### Activations
 
 ```
    relu      slope 1 where out > 0, else 0          sigmoid   out (1 - out)         tanh   1 - out^2
@@ -1604,9 +1606,9 @@ for depth in (1, 4, 16):
 # %% [markdown]
 """
 Prices multiply along a path, and a price of at most 0.25 per layer leaves nothing for the first layers of a deep
-network: they do not learn. It held the field up for two decades, and is why relu came to stay.
+network: they do not learn. That is why relu came to stay.
 
-## Softmax
+### Softmax
 
 Here every output depends on every input: raise one share, and all others fall. With p for the result,
 
@@ -1657,7 +1659,7 @@ class SoftmaxBackward(Function, op="softmax"):
     def backward(self, grad):
         out, axis = self.saved["out"], self.saved["axis"]
         ### BEGIN SOLUTION
-        dx = grad * out
+        dx = out * grad
         dx -= out * dx.sum(axis=axis, keepdims=True)
         return dx
         ### END SOLUTION
@@ -1688,7 +1690,7 @@ print(f"largest difference {np.abs(table @ prices - collapsed).max():.0e}")
 
 # %% [markdown]
 """
-## The layer
+### The layer
 
 `linear` is a product and a sum in one: `out = x W + b`. The slopes are those of `matmul` and `add`, and here all leading
 axes of x are a batch that shares W and b. So make matrices of rows first (given); the products then sum over the batch
@@ -1757,7 +1759,7 @@ print(f"ones @ grad {1e6 * time_of(lambda: np.ones(128, np.float32) @ batch, 200
 
 # %% [markdown]
 """
-## Losses
+### Losses
 
 The squared distance has the slope `2 (pred - target)`, times the element's share in the mean, which module 04 saved.
 And cross-entropy? Its loss for one row is `log(sum e^x_j) - x_t`. The first part has the softmax as its slope (see
@@ -1872,6 +1874,105 @@ compare(lambda x: cross_entropy(x, [0, 4, 4]), signed)
 compare(lambda x: cross_entropy(x, [0, 4, -1], weight=arange(5), ignore_index=-1, reduction="none"), signed)
 compare(binary_cross_entropy_with_logits, signed, rng.random((3, 5)))
 
+# %% [markdown]
+"""
+## The engine
+
+### In which order?
+
+Every result has its rule, every rule its inputs. Walking back seems to be three lines: apply the rule, and do the same
+for every input with the gradient it got. Try that on a *diamond*, where a result is used twice and the paths meet again:
+
+```
+   x ---+---> [ + ] -- y1 --+---> [ + ] -- y2 --+---> [ + ] -- y3
+        +---->              +---->              +---->
+
+   y3 sends a gradient to y2 twice; each time y2 sends one to y1 twice; each time y1 sends one to x twice
+```
+"""
+
+
+# %%
+def naive_backward(node, grad):
+    """Add up the leaves' gradients by walking every path. Returns how many rules were run."""
+    visits = 1
+    for x, dx in zip(node.inputs, node.apply(grad)):
+        if x._grad_fn is not None:
+            visits += naive_backward(x._grad_fn, dx)
+        elif x.requires_grad:
+            x.grad = dx if x.grad is None else x.grad + dx
+    return visits
+
+
+for diamonds in (3, 6, 12, 16):
+    x = Tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(diamonds):
+        y = y + y
+    visits = naive_backward(y._grad_fn, np.float32(1))
+    print(f"{diamonds:2} additions: gradient {x.grad:6.0f}, rules run {visits:6}")
+
+y = x
+for _ in range(5000):
+    y = y + 1
+try:
+    naive_backward(y._grad_fn, np.float32(1))
+except RecursionError as error:
+    print("5000 additions in a row:", error)
+
+# %% [markdown]
+"""
+The numbers are right, and the work doubles with every addition: at 40 it is a thousand billion visits. A residual
+network is such a chain of diamonds, `x = x + f(x)`, block after block. And a long chain exceeds Python's recursion.
+
+The remedy for the first: a rule must *wait* until everybody who used its result has sent a gradient, and then run once,
+with the sum. So rules must run in an order in which every user comes before what it used, a *topological order*. The
+usual ways to find one are a depth-first search with marks, or counting users. We have it for nothing. **An operation
+comes into the world after everything that it was computed from.** Number the operations as they are born (that was
+`birth`), and run them from the latest to the earliest.
+
+```
+   birth       0          1          2          3
+   rule      p=a*b      s=p+c      t=s*a      u=t+p
+   order       4th        3rd        2nd        1st        p waits for t's price by way of s, and for u's own
+```
+
+The remedy for the second: a list of what is still to be visited, instead of recursion.
+
+While we are at it, check everything *before* the first gradient is computed, so that a failure leaves nothing half done:
+
+- **A second walk.** The engine takes the inputs away from each rule that it has run, to free their memory. So a rule
+  whose `inputs` is None has been walked already: raise `_freed(node)`.
+- **A change in place.** The rule of `x * y` computes with the values of x and y at the time of `backward`. If
+  someone has written into x in the meantime, the gradient is quietly wrong. Every tensor counts such changes in
+  `_version`, and the rule noted the sum over its inputs at birth, as `version`. If the sum is another one now: raise
+  `_changed(node)`. For an input that was itself *computed*, any version but 0 is a change, even if it happened before
+  this rule was born: the rule that computed it may have saved the very array (as exp does).
+
+**Write the loop of `_history`.** Take a rule from `unvisited`, check it as above, and put every rule behind its inputs
+into `found` and `unvisited`, unless it is there already or is in `stop`. In the end return what was found, the latest
+birth first.
+
+For `y = x + x; z = y * y`: two rules, MulBackward and then AddBackward, each once.
+
+<details><summary>Hint 1</summary>
+
+`while unvisited:` with `pop()`. `found` is a set: asking it is fast, and each rule is entered once although many paths
+lead there.
+</details>
+<details><summary>Hint 2</summary>
+
+Add up the versions in the same loop over the inputs that looks for earlier rules. `math.nan` is equal to no number, and
+stays NaN whatever is added: a sum that is certain to differ.
+</details>
+<details><summary>Hint 3</summary>
+
+In the loop: add the version; `earlier` is the input's `_grad_fn`; if None, `continue`; if the version is not 0, make the
+sum NaN; if new, add it to both collections. After the loop compare with the rule's `version`. The order comes from
+`sorted` with `key=attrgetter("birth")`.
+</details>
+"""
+
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-order", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -1919,6 +2020,57 @@ def _history(root, stop=()):
             raise _changed(node)
     return sorted(found, key=attrgetter("birth"), reverse=True)
     ### END SOLUTION
+
+
+# %%
+a, b, c = (Tensor(value, requires_grad=True) for value in (2.0, 3.0, 1.0))
+p = a * b
+u = (p + c) * a + p
+print([(node.birth - p._grad_fn.birth, node) for node in _history(u)])
+
+# %% [markdown]
+"""
+### Collecting
+
+Now run the rules in that order, and collect the gradients in a dictionary: under its rule for a tensor that was computed,
+under the tensor itself for a leaf. When a rule's turn comes, everything for its result has arrived.
+
+A second gradient for the same tensor must be *added*. The obvious `+=` saves memory, and is a trap: many arrays
+here belong to someone else. `AddBackward` hands one and the same array to both of its inputs:
+
+```
+   out = x + y            grads:   x -> g     y -> g         one array under two names
+   L   = out + x          now x gets another 1, in place:    x -> 2     y -> 2         y should have 1
+```
+
+So keep a set `own` of keys whose array may be written to. The first array that arrives is stored as it is, not copied.
+It is our own if the rule made it for this input alone: it is not the `grad` that came in, it is no view of something
+(its `base` is None), and it was not returned for two inputs at once. When a second one arrives, add in place if the
+array is our own. Otherwise make the sum as a new array, which is our own from then on.
+
+And as soon as a rule has run, it lets go of its inputs and saved arrays (given). With them goes, if nobody else holds
+it, all that lies behind: **memory shrinks while backward walks.**
+
+**Write the inner part of `_gradients`.** Apply the rule `node` to `grad`. For every input that requires a gradient, with
+`key` its rule, or itself if it is a leaf: store, add in place, or add and store, as above.
+
+For `x = [1, 2]`, `y = [3, 4]` and `L = ((x + y) + x).sum()`: x has `[2, 2]`, y has `[1, 1]`.
+
+<details><summary>Hint 1</summary>
+
+`x._grad_fn or x` is the key. (A rule is true like any object, so `or` asks only whether there is one.)
+</details>
+<details><summary>Hint 2</summary>
+
+Whether one array was returned twice: compare the number of gradients with that of different `id`s among them. Compute it
+once per rule, before the loop.
+</details>
+<details><summary>Hint 3</summary>
+
+Three branches: `key not in grads` (store; add to `own` under the three conditions); `key in own` (in place); neither
+(store the sum of both, and add the key to `own`).
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-backward", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -1977,6 +2129,16 @@ def _seed(tensor, gradient, who):
     return gradient
 
 
+# %% [markdown]
+"""
+Two functions stand on top, given. `backward` is what you will call, also as the method `loss.backward()`: it *adds* to
+the `grad` of every leaf, so that several losses, or several parts of a batch, can share one step. `grad` returns the
+gradients instead and leaves every `.grad` alone.
+
+Adding has a price: forget to reset `grad` before the next batch, and you train on the sum of all batches so far.
+"""
+
+
 # %%
 #| export
 def backward(tensor, gradient=None):
@@ -2024,6 +2186,148 @@ def grad(output, inputs, gradient=None):
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
     found = [np.array(grads[x._grad_fn or x]) for x in tensors]
     return found[0] if isinstance(inputs, Tensor) else found
+
+
+# %%
+x = Tensor(1.0, requires_grad=True)
+y = x
+for _ in range(40):
+    y = y + y
+rules = len(_history(y))
+backward(y)
+print(f"40 diamonds: {rules} rules run, gradient {x.grad:.0f} = 2^40: {float(x.grad) == 2.0**40}")
+
+x, y = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
+backward(((x + y) + x).sum())
+print("x.grad", x.grad, " y.grad", y.grad)
+backward((x * 10).sum())
+print("x.grad", x.grad, "after a second loss: added, not replaced")
+
+loss = (x * y).sum()
+print("without touching .grad:", *grad(loss, [x, y]))
+for wrong in (lambda: backward(loss), lambda: backward(x * y), lambda: backward(Tensor(1.0))):
+    try:
+        wrong()
+    except RuntimeError as error:
+        print("-", error)
+
+# %% [markdown]
+"""
+### Behind its back
+
+What happens to a gradient if a value changes between forward and backward? `z = x * y` at x = 2 and y = 3: dz/dy is x,
+so 2. Four ways to set x to 100 before `backward` is called:
+"""
+
+
+# %%
+def plainly(x):
+    x *= 50
+
+
+def without_recording(x):
+    with no_grad():
+        x *= 50
+
+
+def by_element(x):
+    with no_grad():
+        x[0] = 100
+
+
+def behind_its_back(x):
+    x.data[0] = 100
+
+
+for change in (plainly, without_recording, by_element, behind_its_back):
+    x, y = Tensor([2.0], requires_grad=True), Tensor([3.0], requires_grad=True)
+    z = x * y
+    try:
+        change(x)
+        backward(z)
+        print(f"{change.__name__}: dz/dy = {y.grad}")
+    except RuntimeError as error:
+        print(f"{change.__name__}: {error}")
+
+# %% [markdown]
+"""
+The first is refused on the spot. The second and third are legal, it is how optimizers work; only asking for a gradient
+through the old value is not, and the versions show it. The last one writes into the bare NumPy array. No tensor is
+involved, so none can notice, and the answer is wrong: the slope at another place than the one where z was computed.
+(PyTorch has the same blind spot, under the same name, `.data`.) So: write through the tensor, or after `backward`.
+
+And if something goes wrong in the middle? Say the last of three rules has a mistake. The gradients of the leaves are
+handed out at the very end, all or none:
+"""
+
+
+# %%
+def halved(x):
+    return result(x.data / 2, "halved", x)
+
+
+class HalvedBackward(Function, op="halved"):
+    """out = x / 2, with a mistake: a sum that nobody asked for."""
+
+    def backward(self, grad):
+        return (grad / 2).sum()
+
+
+x, w = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0], requires_grad=True)
+try:
+    backward((halved(x) * w).sum())
+except RuntimeError as error:
+    print(error)
+print("x.grad", x.grad, " w.grad", w.grad)
+
+# %% [markdown]
+"""
+## It learns
+
+Everything is there to train. Twenty points near the line `y = 2 x - 1`; a slope and an offset that start at 0; twenty
+times the same five lines. No layer, no optimizer, no formula for the gradient anywhere.
+"""
+
+# %%
+manual_seed(0)
+x = randn(20)
+truth = 2 * x - 1 + 0.2 * randn(20)
+slope, offset = Tensor(0.0, requires_grad=True), Tensor(0.0, requires_grad=True)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+left.plot(x.data, truth.data, "k.")
+ends, losses = np.array([-2.5, 2.5]), []
+for step in range(21):
+    loss = mse_loss(slope * x + offset, truth)
+    losses.append(loss.item())
+    if step in (0, 1, 3, 20):
+        print(f"step {step:2}: y = {slope.item():6.3f} x + {offset.item():6.3f}, loss {loss.item():.4f}")
+        left.plot(ends, slope.item() * ends + offset.item(), label=f"step {step}")
+    slope.zero_grad()
+    offset.zero_grad()
+    backward(loss)
+    with no_grad():
+        slope -= 0.2 * slope.grad
+        offset -= 0.2 * offset.grad
+left.legend()
+left.set(xlabel="x", ylabel="y")
+right.semilogy(losses)
+right.set(xlabel="step", ylabel="loss")
+plt.show()
+
+# %% [markdown]
+"""
+## Memory for time
+
+Training holds every layer's activations until the rules have used them. `checkpoint(f, x)` makes another bargain: run f
+unrecorded and keep only x; when the gradient comes by, run f again, recorded this time, and walk through that. The
+memory of f's inside is needed for a moment only, and the price is a second forward pass of f.
+
+It is one more operation with a rule, and given. Two details are worth reading. Random numbers must come out alike the
+second time, or a dropout mask in the backward pass would be another one than in the forward pass: the generator's
+state is kept and put back. And f reaches tensors that it is not handed, such as a layer's weights, which need
+gradients too: a little recorder notices all that f uses.
+"""
 
 
 # %%
@@ -2079,6 +2383,99 @@ class CheckpointBackward(Function, op="checkpoint"):
         )
 
 
+# %%
+manual_seed(0)
+blocks = [Sequential(Linear(256, 256), ReLU(), Linear(256, 256), ReLU()) for _ in range(8)]
+batch = randn(512, 256)
+
+
+def first_slope(wrapped):
+    """Forward and backward through all blocks: the gradient of the first weight."""
+    x = batch
+    for block in blocks:
+        x = checkpoint(block, x) if wrapped else block(x)
+    return grad(x.mean(), blocks[0][0].weight)
+
+
+for wrapped in (False, True):
+    tracemalloc.start()
+    first_slope(wrapped)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    seconds = time_of(functools.partial(first_slope, wrapped), 3)
+    print(f"{'checkpointed' if wrapped else 'all kept':13} at most {peak / 1e6:5.1f} MB   {1e3 * seconds:6.1f} ms")
+print("the same gradients:", np.array_equal(first_slope(False), first_slope(True)))
+
+# %% [markdown]
+"""
+## Proof
+
+### gradcheck
+
+`by_nudging` has been our witness all along. How far can it be trusted? It took a step of a millionth, in float64.
+Smaller should be better: the slope is defined as what happens when the step goes to 0. Try it, for the slope of e^x at
+1, with two formulas:
+
+```
+   one side    ( f(x + eps) - f(x) ) / eps               off by about  eps   * f'' / 2
+   both sides  ( f(x + eps) - f(x - eps) ) / (2 eps)     off by about  eps^2 * f''' / 6
+```
+"""
+
+
+# %%
+def difference_error(dtype, eps, both):
+    """How far off the slope of e^x at 1 is, relative to the slope, computed in `dtype`."""
+    x, eps = dtype(1), dtype(eps)
+    start = x - eps if both else x
+    slope = (np.exp(x + eps) - np.exp(start)) / (2 * eps if both else eps)
+    return abs(float(slope) - np.e) / np.e
+
+
+steps = np.logspace(-12, -0.5, 70)
+plt.figure(figsize=(6, 3.2), layout="constrained")
+print("dtype     formula      best step    error there    at 1e-6")
+for dtype in (np.float32, np.float64):
+    for both in (False, True):
+        errors = np.array([difference_error(dtype, eps, both) for eps in steps])
+        name = f"{dtype.__name__}, {'both sides' if both else 'one side'}"
+        best = errors.argmin()
+        print(f"{name:22} {steps[best]:9.0e} {errors[best]:13.0e} {difference_error(dtype, 1e-6, both):12.0e}")
+        plt.loglog(steps, np.maximum(errors, 1e-14), "-" if both else "--", label=name)
+plt.legend()
+plt.xlabel("step eps")
+plt.ylabel("relative error of the slope")
+plt.show()
+
+# %% [markdown]
+"""
+Every curve is a V. On the right the step is too large for the formula. On the left it is too small for the numbers: the
+two values of f agree in nearly all their digits, the difference keeps the few that are left, and dividing by a small eps
+magnifies their rounding. In float32 the bottom of the V is too high: a rule that is wrong in the fifth digit would pass.
+In float64, with both sides, a step of 1e-6 leaves ten digits. That is what PyTorch's `gradcheck` does, and ours.
+
+**Write the inner part of `gradcheck`.** `x.data[place]` is the element in question, `value` what stands there. Without
+recording, put `value + eps` there and compute f; all its output elements, times `weight`, summed, are `above`. The same
+with `value - eps` is `below`. Put `value` back, and compute `slope`.
+
+`gradcheck(lambda x: x * x, [3.0])` is True.
+
+<details><summary>Hint 1</summary>
+
+Writing into `x.data` behind the tensor's back is just what is wanted here: no version is counted, no gradient is lost.
+</details>
+<details><summary>Hint 2</summary>
+
+The inputs are handed to f as separate arguments, and the result is a tensor; take its `data`.
+</details>
+<details><summary>Hint 3</summary>
+
+In a `with no_grad():` block: set, compute, set, compute. Outside: restore `value`, and divide the difference by twice
+eps.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-gradcheck", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
@@ -2115,6 +2512,56 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
                     f"and finite differences {slope:.9g}, a relative error of {error:.1e} (allowed {rtol:.0e})"
                 )
     return True
+
+
+# %% [markdown]
+"""
+An operation of your own, with a rule in which a factor is missing. No shape betrays it, and a model would even train
+with it, only strangely.
+"""
+
+
+# %%
+def squared(x):
+    return result(x.data * x.data, "squared", x)
+
+
+class SquaredBackward(Function, op="squared"):
+    """out = x^2, so dx = 2 grad x."""
+
+    factor = 1
+
+    def backward(self, grad):
+        (x,) = self.inputs
+        return self.factor * grad * x.data
+
+
+try:
+    gradcheck(squared, [[3.0, -1.0]])
+except RuntimeError as error:
+    print(error)
+
+SquaredBackward.factor = 2
+print("mended:", gradcheck(squared, [[3.0, -1.0]]))
+
+try:
+    gradcheck(relu, [0.0])
+except RuntimeError as error:
+    print(error)
+
+# %% [markdown]
+"""
+That is how the library is taught a new operation: a function that ends in `result`, a rule beside it, a `gradcheck`.
+Later modules do nothing else.
+
+The last line is no mistake of relu. At its corner there is no slope; we say 0, and the difference says the average of
+both sides, times the element's weight. Check rules at places without corners and ties.
+
+## The picture
+
+`graph` draws what was recorded, given in full: as text in the Mermaid language, which many editors and web pages render,
+and in a notebook as a picture if Graphviz is installed. Draw before `backward`, which takes the graph apart.
+"""
 
 
 # %%
@@ -2167,3 +2614,228 @@ class Graph:
 def graph(tensor):
     """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them."""
     return Graph(tensor)
+
+
+# %%
+manual_seed(0)
+model = Sequential(Linear(4, 8), ReLU(), Linear(8, 3))
+print(graph(cross_entropy(model(randn(16, 4)), np.arange(16) % 3)))
+
+# %% [markdown]
+"""
+## What does it cost?
+
+**Per operation.** The smallest possible operation, an addition of two numbers, ten thousand times in a row: bare NumPy;
+tensors without recording; recorded; and the walk back. Everything beyond the first line is overhead, and does not depend
+on the size of the arrays.
+"""
+
+# %%
+one, start = Tensor(1.0), Tensor(0.0, requires_grad=True)
+
+
+def add_up(x, y, count=10_000):
+    for _ in range(count):
+        x = x + y
+    return x
+
+
+count = 10_000
+numpy_time = time_of(lambda: add_up(np.zeros((), np.float32), np.ones((), np.float32)))
+quiet = time_of(no_grad()(lambda: add_up(start, one)))
+recorded = time_of(lambda: add_up(start, one))
+both = time_of(lambda: backward(add_up(start, one)))
+for name, seconds in {
+    "NumPy": numpy_time,
+    "tensors, no_grad": quiet,
+    "tensors, recorded": recorded,
+    "backward": both - recorded,
+}.items():
+    print(f"{name:18} {1e6 * seconds / count:6.2f} us per operation")
+
+
+def numpy_addition(size):
+    vector = np.ones(size, np.float32)
+    return time_of(lambda: vector + vector, 20)
+
+
+size = 1
+while numpy_addition(size) < (recorded - numpy_time) / count:
+    size *= 2
+print(f"as long as recording one takes, NumPy adds some {size:,} numbers")
+
+# %% [markdown]
+"""
+So autograd by the scalar is slow, and by the array it is nearly free: what counts is how few and how large the operations
+are. That is the second reason for fused rules.
+
+**In a matrix product.** One product forward, two back, if both gradients are wanted:
+"""
+
+# %%
+a, b = (randn(768, 768, requires_grad=True) for _ in range(2))
+seed = np.ones((768, 768), np.float32)
+
+
+def timed(a, b, repeats=7):
+    """The fastest forward and the fastest backward pass of a @ b."""
+    forwards, backwards = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product = a @ b
+        middle = time.perf_counter()
+        grad(product, b, seed)
+        forwards.append(middle - start)
+        backwards.append(time.perf_counter() - middle)
+    return min(forwards), min(backwards)
+
+
+for name, left in {"both": a, "the weight only": a.detach()}.items():
+    there, back = timed(left, b)
+    print(f"gradients of {name:16} forward {1e3 * there:5.1f} ms, backward {1e3 * back:5.1f} ms: {back / there:.1f} x")
+
+# %% [markdown]
+"""
+**In memory.** A network of eight layers, and a batch of 2,048. `tracemalloc` counts what is held at four moments. One of
+these lines explains most "out of memory" errors.
+"""
+
+# %%
+manual_seed(0)
+deep = Sequential(*(layer for _ in range(8) for layer in (Linear(256, 256), ReLU())))
+batch = randn(2048, 256)
+activation = batch.data.nbytes
+
+tracemalloc.start()
+with no_grad():
+    loss = deep(batch).mean()
+held = {"after a forward pass under no_grad": tracemalloc.get_traced_memory()[0]}
+loss = deep(batch).mean()
+held["after a recorded one"] = tracemalloc.get_traced_memory()[0]
+tracemalloc.reset_peak()
+backward(loss)
+held["at most, during backward"] = tracemalloc.get_traced_memory()[1]
+held["after backward, with loss and gradients"] = tracemalloc.get_traced_memory()[0]
+tracemalloc.stop()
+weights = sum(p.data.nbytes for p in deep.parameters())
+print(f"one activation {activation / 1e6:.1f} MB, all weights {weights / 1e6:.1f} MB")
+for moment, size in held.items():
+    print(f"{moment:40} {size / 1e6:6.1f} MB = {size / activation:4.1f} activations")
+
+# %% [markdown]
+"""
+Each of the eight layers keeps two arrays, its product and the ReLU's result. Backward adds hardly anything at its peak,
+because what it allocates for gradients it gains by freeing activations. Could it be less? The ReLU's rule holds its
+input like every rule, and does not look at it. PyTorch lets each rule keep just the arrays it names, which here would be
+half.
+
+**In depth.** A chain of additions, ten times as long and ten times again. The engine has no recursion; nor has the
+release of the graph.
+"""
+
+# %%
+for count in (1000, 10_000, 100_000):
+    start.zero_grad()
+    seconds = time_of(lambda count=count: backward(add_up(start, one, count)), 20_000 // count or 1)
+    print(f"{count:7,} operations deep: {1e6 * seconds / count:5.2f} us per operation")
+
+# %% [markdown]
+"""
+## All together
+
+The checks of this lesson in one cell.
+"""
+
+# %%
+# The example of the first page, by the engine.
+a, b, c = (Tensor(value, requires_grad=True) for value in (2.0, 3.0, 1.0))
+backward((a * b + c) * a)
+assert (a.grad, b.grad, c.grad) == (13.0, 4.0, 2.0)
+
+# Rules in float64, far below what a mistake would cause.
+checked = {
+    "arithmetic": (lambda x, y: (x + y) * (x - y) / (x * x + 1), [block, block[:1]]),
+    "products": (lambda x, y: tanh(x @ y), [block, rng.standard_normal((4, 3))]),
+    "reductions": (lambda x: x.max(axis=0) * x.mean(axis=0) + x.var(axis=0) + x.sum(), [block]),
+    "shapes": (lambda x: cat([x.permute(2, 0, 1).reshape(8, 3), x.reshape(8, 3)]), [block]),
+    "indexing": (lambda x: x[:, [0, 2, 2]] * x[..., 1:2], [block]),
+    "network": (
+        lambda x, w, b: cross_entropy(relu(linear(x, w, b)), [0, 2, 1, 4]),
+        list(map(rng.standard_normal, [(4, 3), (3, 5), 5])),
+    ),
+}
+for name, (f, arrays) in checked.items():
+    print(f"{name:11}", gradcheck(f, arrays))
+
+# float32 stays float32, shapes stay, and nothing is recorded where nobody asked.
+x, w = randn(5, 3), randn(3, 4, requires_grad=True)
+backward(softmax(x @ w)[:, 0].sum())
+assert w.grad.dtype == np.float32
+assert w.grad.shape == w.shape
+assert x.grad is None
+with no_grad():
+    assert not (x @ w).requires_grad
+assert is_grad_enabled()
+
+# Every path once, every repeat counted, every tie shared.
+x = Tensor([1.0, 2.0, 2.0], requires_grad=True)
+backward((x + x).sum() + x[[0, 0, 1]].sum() + x.max())
+assert x.grad.tolist() == [4.0, 3.5, 2.5]
+print("operations with a rule:", len(Function.rules))
+
+# %% [markdown]
+"""
+## Questions
+
+**1.** GPT-2 in its smallest size has 124 million weights. Say a forward pass over one batch takes 0.1 s, and a backward
+pass twice that. How long does one gradient take by nudging, from both sides? By backward?
+
+<details><summary>Answer</summary>
+
+Two forward passes per weight: 2 * 124e6 * 0.1 s = 24.8 million seconds, 287 days. By backward 0.1 + 0.2 = 0.3 s. The
+ratio is eighty million, and it grows with the model.
+</details>
+
+**2.** A weight of a matrix costs one multiplication and one addition per token in the forward pass. How many in the
+backward pass? GPT-3 has 175 billion weights and saw 300 billion tokens. How many operations was its training? How long
+for a processor that does 1e14 per second, and for a thousand of them?
+
+<details><summary>Answer</summary>
+
+Two products instead of one: 4, so 6 in all. 6 * 175e9 * 300e9 = 3.15e23 operations. At 1e14 per second 3.15e9 seconds, a
+hundred years; for a thousand processors 36 days, if they never wait.
+</details>
+
+**3.** GPT-3: 96 blocks, E = 12,288, T = 2,048, 96 heads. Say a block keeps 16 arrays of shape (T, E) per text, and one
+(T, T) array per head. How much is that in float32 for a single text? How much with a checkpoint around every block, and
+what does it cost in time?
+
+<details><summary>Answer</summary>
+
+One (T, E) array: 2048 * 12288 * 4 bytes = 101 MB, sixteen of them 1.61 GB. The heads: 96 * 2048 * 2048 * 4 = 1.61 GB.
+Together 3.22 GB per block, 309 GB for all. With checkpoints one (T, E) array per block stays, 96 * 101 MB = 9.7 GB, and
+one block at a time is unfolded, 3.2 GB: 13 GB instead of 309. The time goes from 1 forward + 2 (backward) to 2 forward +
+2: a third more.
+</details>
+
+**4.** Someone measures the validation loss like this: `total = 0`, then for each of 100 batches `total = total +
+loss(model(x), y)`, and prints `total / 100`. It is right, and runs out of memory. Why? With the network and the batch of
+the memory cell, how much is held in the end?
+
+<details><summary>Answer</summary>
+
+`total` is a tensor with a history: it holds every loss, and each loss its graph with all activations. Nobody calls
+backward, so nothing is freed. 100 times the line "after a recorded one". Under `no_grad()` it holds one number; `total +=
+loss.item()` would do as well.
+</details>
+
+**5.** An embedding's rule was written with `dw[tokens] = grad`. In a batch of 8,192 tokens, "the" makes up 5 %, and
+"autograd" occurs once. What share of its gradient does each word get? Why does the loss still fall?
+
+<details><summary>Answer</summary>
+
+"the" occurs 410 times and keeps the last of 410 contributions; "autograd" gets all of its one. Rare words learn as they
+should, frequent ones a hundred times too slowly, though in about the right direction. So the loss falls, only to a worse
+value, and no test of "the gradient is not None" will ever tell. A gradcheck with a repeated token does.
+</details>
+"""

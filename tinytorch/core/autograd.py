@@ -541,7 +541,7 @@ class SoftmaxBackward(Function, op="softmax"):
 
     def backward(self, grad):
         out, axis = self.saved["out"], self.saved["axis"]
-        dx = grad * out
+        dx = out * grad
         dx -= out * dx.sum(axis=axis, keepdims=True)
         return dx
 
