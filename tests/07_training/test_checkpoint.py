@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from support.checks import assert_close
 
 from tinytorch.core.activations import ReLU
-from tinytorch.core.checkpoint import VERSION, CheckpointError, load, save
+from tinytorch.core.checkpoint import VERSION, CheckpointError, _misfits, load, save
 from tinytorch.core.layers import Linear, Module, Sequential
 from tinytorch.core.losses import mse_loss
 from tinytorch.core.optimizers import SGD, Adam
@@ -557,7 +557,14 @@ class Double(Counting):
         self.line.weight.data = self.line.weight.data.astype(np.float64)
 
 
+class Transposed(Counting):
+    def __init__(self):
+        super().__init__()
+        self.line.weight.data = self.line.weight.data.T.copy()
+
+
 OTHERS = {
+    "as many numbers": (Transposed, r"line\.weight is \(2, 3\) float32 here and \(3, 2\) float32 in the file"),
     "other shapes": (Wider, r"line\.bias is \(4,\) float32 here and \(2,\) float32 in the file"),
     "other names": (Renamed, r"missing: linear\.bias \(2,\)[\s\S]*unexpected: line\.weight \(3, 2\)"),
     "another layer": (
@@ -626,6 +633,16 @@ class TestAnother:
         assert [line.split(":")[0] for line in str(caught.value).splitlines()[1:]] == ["  missing"] * 2 + [
             "  unexpected"
         ] * 3
+
+
+class TestMisfits:
+    def test_a_worked_example(self):
+        lines = _misfits({"a": np.zeros(2), "b": np.zeros(3)}, {"b": np.zeros(4), "c": np.zeros(1)})
+        assert sorted(line.split("(")[0] for line in lines) == ["b is ", "missing: a ", "unexpected: c "]
+
+    def test_none(self):
+        arrays = {"a": np.zeros(2), "b": np.zeros((), np.int64)}
+        assert _misfits(arrays, {name: array + 1 for name, array in arrays.items()}) == []
 
 
 class TestWrongKinds:
