@@ -1,14 +1,16 @@
-"""Rules that tests define for themselves, and how their operations are called."""
+"""Rules that tests define for themselves, and how their operations are called.
+
+The package is imported inside the fixtures, so that one without this lesson fails test by test.
+"""
 
 import pytest
-
-from tinytorch.core.autograd import Function
-from tinytorch.core.tensor import result
 
 
 @pytest.fixture
 def own_rules():
     """What a test adds to the table of rules is taken out again."""
+    from tinytorch.core.autograd import Function
+
     before = dict(Function.rules)
     yield Function.rules
     Function.rules.clear()
@@ -21,6 +23,8 @@ def operation(own_rules):
 
     backward(rule, grad) is its gradient rule, named after the function.
     """
+    from tinytorch.core.autograd import Function
+    from tinytorch.core.tensor import result
 
     def define(backward, name="own"):
         type(f"{name.title()}Backward", (Function,), {"backward": backward}, op=name)
