@@ -23,7 +23,7 @@ from tinytorch.core.training import (
     grouped,
 )
 
-few = settings(derandomize=True, deadline=None, max_examples=60)
+few = settings(derandomize=True, deadline=None, max_examples=40)
 rates = st.floats(1e-6, 10)
 epochs = st.floats(0, 200)
 numbers = st.floats(-1e3, 1e3, width=32)
