@@ -1766,7 +1766,7 @@ And cross-entropy? Its loss for one row is `log(sum e^x_j) - x_t`. The first par
 `logsumexp`), the second the slope -1 at the true class and 0 elsewhere:
 
 ```
-   logits        [ 2      1      0    ]     the true class is 0
+   logits        [ 2      1      0     ]    the true class is 0
    softmax       [ 0.665  0.245  0.090 ]    what the model believes
    onehot        [ 1      0      0     ]    what is true
    gradient      [-0.335  0.245  0.090 ]    believes minus true; it sums to 0
@@ -2039,8 +2039,10 @@ A second gradient for the same tensor must be *added*. The obvious `+=` saves me
 here belong to someone else. `AddBackward` hands one and the same array to both of its inputs:
 
 ```
-   out = x + y            grads:   x -> g     y -> g         one array under two names
-   L   = out + x          now x gets another 1, in place:    x -> 2     y -> 2         y should have 1
+   out = x + y     L = out + x     grad of L is 1
+
+   the rule of L       out -> g     x -> g        one array, under two names
+   the rule of out     x += g       y -> g        x has 2, as it should; y is handed the same array, and has 2, not 1
 ```
 
 So keep a set `own` of keys whose array may be written to. The first array that arrives is stored as it is, not copied.
