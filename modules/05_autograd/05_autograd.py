@@ -1055,7 +1055,7 @@ constants there gets a wrong gradient from a right forward pass.)
 # %%
 #| export
 class VarBackward(Function, op="var"):
-    """out = sum (x - mean)^2 / (n - correction); the mean moves too, but its share sums to 0: dx = 2 (x - mean) / (n - c)."""
+    """out = sum (x - mean)^2 / count. The mean moves too, but its share sums to 0: dx = 2 grad (x - mean) / count."""
 
     def backward(self, grad):
         (x,) = self.inputs

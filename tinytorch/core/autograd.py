@@ -293,7 +293,7 @@ class MeanBackward(Function, op="mean"):
 
 
 class VarBackward(Function, op="var"):
-    """out = sum (x - mean)^2 / (n - correction); the mean moves too, but its share sums to 0: dx = 2 (x - mean) / (n - c)."""
+    """out = sum (x - mean)^2 / count. The mean moves too, but its share sums to 0: dx = 2 grad (x - mean) / count."""
 
     def backward(self, grad):
         (x,) = self.inputs
