@@ -70,6 +70,12 @@ class TestElementwise:
         assert_close(T.log(Tensor([1.0, np.e])), np.array([0, 1], np.float32))
         assert_close(T.sqrt(Tensor([4, 9])), np.array([2, 3], np.float32))
 
+    def test_the_logarithm_of_0_is_minus_infinity_and_numpy_warns(self):
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            assert T.log(Tensor([0.0, 1.0])).tolist() == [-np.inf, 0]
+        with pytest.warns(RuntimeWarning, match="invalid value"):
+            assert np.isnan(T.log(Tensor(-1.0)).item())
+
     def test_functions_take_numbers_and_lists_too(self):
         assert T.add(1, 2).item() == 3
         assert T.mul([1, 2], 3).tolist() == [3, 6]

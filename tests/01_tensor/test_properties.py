@@ -12,7 +12,7 @@ from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.tensor import Tensor, broadcast_shape, from_numpy, normalize_axes
 
-fixed = settings(derandomize=True, deadline=None, max_examples=40)
+fixed = settings(derandomize=True, deadline=None, max_examples=25)
 numbers = st.floats(-100, 100, width=32)
 shapes = hn.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 filled = hn.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5)
