@@ -1,38 +1,30 @@
-"""Each mistake in tests/mistakes, made in a package of its stage, fails the tests of its lesson."""
+"""Each mistake in tests/mistakes, made in a package of its stage, fails the tests of its lesson.
 
-import shutil
-import tomllib
+`python -m support.mistakes 04_losses`, run in tests/, shows the same for one lesson, mistake by mistake.
+"""
 
 import pytest
-from support.stages import COURSE, ROOT, run_tests, write_stage
+from support.mistakes import mistakes
+from support.stages import COURSE, ROOT, python
 
-MISTAKES = [
-    pytest.param(path.stem, mistake, id=f"{path.stem}:{mistake['name']}")
-    for path in sorted(ROOT.glob("tests/mistakes/*.toml"))
-    for mistake in tomllib.loads(path.read_text(encoding="utf-8"))["mistake"]
-]
+from tito.lesson import read_lesson
 
-
-@pytest.fixture(scope="session")
-def stage(tmp_path_factory):
-    built = {}
-
-    def of(slug):
-        if slug not in built:
-            built[slug] = write_stage(tmp_path_factory.mktemp(slug), COURSE.module(slug).number)
-        return built[slug]
-
-    return of
+LISTS = sorted(path.stem for path in (ROOT / "tests" / "mistakes").glob("*.toml"))
 
 
-@pytest.mark.parametrize(("slug", "mistake"), MISTAKES)
-def test_a_mistake_is_caught(slug, mistake, stage, tmp_path):
-    shutil.copytree(stage(slug) / "tinytorch", tmp_path / "tinytorch")
-    file = tmp_path / "tinytorch" / mistake["file"]
-    text = file.read_text(encoding="utf-8")
-    assert text.count(mistake["old"]) == 1, "the text to replace must occur exactly once"
-    changed = text.replace(mistake["old"], mistake["new"])
-    compile(changed, mistake["file"], "exec")
-    file.write_text(changed, encoding="utf-8")
-    done = run_tests(tmp_path, f"tests/{slug}", "-x", "--ignore-glob=*agreement*")
-    assert done.returncode == 1, done.stdout[-2000:]
+@pytest.mark.parametrize("slug", LISTS)
+def test_every_mistake_is_caught(slug):
+    done = python(ROOT / "tests", "-m", "support.mistakes", slug)
+    assert done.stdout.splitlines() == ["no mistake: 0", *(f"{m['name']}: 1" for m in mistakes(slug))], done.stderr
+
+
+@pytest.mark.parametrize("slug", LISTS)
+def test_every_mistake_names_the_blank_it_is_made_in(slug):
+    lesson = read_lesson(COURSE.source(COURSE.module(slug)), slug)
+    assert {m["blank"] for m in mistakes(slug)} <= {cell.grade_id for cell in lesson.blanks}
+
+
+@pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
+def test_every_lesson_has_at_least_eight_mistakes(module):
+    found = mistakes(module.slug)
+    assert len({m["name"] for m in found}) == len(found) >= 8

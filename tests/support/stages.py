@@ -32,7 +32,6 @@ def python(folder, *arguments, cwd=ROOT):
             "TINYTORCH_STAGE": str(folder),
             "OPENBLAS_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",
-            "PYTHONDONTWRITEBYTECODE": "1",
         },
         capture_output=True,
         text=True,

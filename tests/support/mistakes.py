@@ -1,0 +1,73 @@
+"""Run the tests of a lesson on its package with one mistake made in it, for every mistake in its list.
+
+`python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
+is the package without any. What takes long to import is imported once; each run is a fork of this process.
+"""
+
+import compileall
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import hypothesis  # noqa: F401  so that no fork has to
+import numpy.random  # noqa: F401
+import pytest
+
+from support.stages import COURSE, ROOT, write_stage
+
+
+def mistakes(slug):
+    """The entries of tests/mistakes for a lesson."""
+    with open(ROOT / "tests" / "mistakes" / f"{slug}.toml", "rb") as file:
+        return tomllib.load(file)["mistake"]
+
+
+def run(slug, folder, output):
+    """In a fork: pytest's exit code for the tests of the lesson on the package in `folder`."""
+    sys.path.insert(0, str(folder))
+    os.environ["TINYTORCH_STAGE"] = str(folder)
+    os.chdir(ROOT)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", str(folder / "scratch")]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--ignore-glob=*agreement*"]
+    return int(pytest.main([*options, f"tests/{slug}"]))
+
+
+def main(slug):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        package = write_stage(folder / "right", COURSE.module(slug).number) / "tinytorch"
+        compileall.compile_dir(package, quiet=1)  # copies keep it, but for the file that is changed
+        nothing = {"name": "no mistake", "file": "__init__.py", "old": "", "new": ""}
+        for number, mistake in enumerate([nothing, *mistakes(slug)]):
+            wrong = folder / str(number)
+            shutil.copytree(package, wrong / "tinytorch")
+            file = wrong / "tinytorch" / mistake["file"]
+            text = file.read_text(encoding="utf-8")
+            if mistake["old"] and text.count(mistake["old"]) != 1:
+                print(f"{mistake['name']}: its text does not occur exactly once", flush=True)
+                continue
+            text = text.replace(mistake["old"], mistake["new"]) if mistake["old"] else text
+            compile(text, mistake["file"], "exec")
+            file.write_text(text, encoding="utf-8")
+            child = os.fork()
+            if not child:
+                code = 70
+                try:
+                    code = run(slug, wrong, folder / "output")
+                finally:
+                    os._exit(code)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(f"{mistake['name']}: {code}", flush=True)
+            if code != (0 if mistake is nothing else 1):
+                print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
+            shutil.rmtree(wrong)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
