@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tinytorch
 
+import tinytorch
 from tinytorch.core.activations import Tanh
 from tinytorch.core.checkpoint import CheckpointError, load, save
 from tinytorch.core.layers import Dropout, Linear, Sequential
