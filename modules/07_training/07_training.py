@@ -738,6 +738,21 @@ def _replace_file(path, data):
 
 # %% [markdown]
 """
+What does it leave behind if it cannot finish? Text is not bytes, so the second call fails in the middle of step 1:
+"""
+
+# %%
+folder = Path(tempfile.mkdtemp())
+_replace_file(folder / "note", b"old")
+try:
+    _replace_file(folder / "note", "new")
+except TypeError as error:
+    print("refused:", error)
+print("content:", (folder / "note").read_bytes(), "in the folder:", os.listdir(folder))
+(folder / "note").unlink()
+
+# %% [markdown]
+"""
 ### Look first, change later
 
 A checkpoint that does not fit must not leave half of a model changed. Truncated, damaged, from another program, from
@@ -758,6 +773,11 @@ Three loops or comprehensions: names only here, names only in the file, names in
 <details><summary>Hint 2</summary>
 
 For names in both compare `array.shape` and `array.dtype`; the line should say what is here and what is in the file.
+</details>
+<details><summary>Hint 3</summary>
+
+`here.keys() & saved.keys()` are the names in both, as a set, and sets have no order. Sort the lines at the end, so that
+the same error always reads the same.
 </details>
 """
 
@@ -930,7 +950,6 @@ def load(path, model=None, optimizer=None, check=None):
 
 
 # %%
-folder = Path(tempfile.mkdtemp())
 manual_seed(0)
 model = network()
 optimizer = Adam(model.named_parameters(), lr=0.01)
@@ -995,6 +1014,11 @@ A comparison of two arrays is an array of True and False, and its `sum()` counts
 <details><summary>Hint 2</summary>
 
 `counted`, for the rows that count, is all True without `ignore_index`; a hit is a row that is right *and* counted.
+</details>
+<details><summary>Hint 3</summary>
+
+`outputs.argmax(axis=-1) == targets` says which rows are right, `&` joins two arrays of True and False, and `int(...)`
+makes a Python number of what `sum()` returns.
 </details>
 """
 
@@ -1219,14 +1243,17 @@ inputs)`, which raises if it is no number and returns it as a float; add it to `
 numbers of `hits(outputs, targets, self._ignored)`; then `backward`, of the loss times its share of the `total` count.
 Zeroing before and the step after are given.
 
-**`train_epoch(loader)`**: for every group of `self.accumulate` batches: let `self._schedule` set the learning rate,
-make the step, and tell every callback that `batch` batches are done.
+**`train_epoch(loader)`**: for every group of `self.accumulate` batches: let `self._schedule(fraction)` set the learning
+rate, where `fraction` is `self._batch / batches`, how much of the epoch is done, if `self.schedule_steps`, else 0; make
+the step, and keep the `largest` norm that `train_step` returns; count the batches in `self._batch`; call
+`step_end(self, self._batch, running.loss)` of every callback.
 
-**`evaluate(loader)`**: mean loss and accuracy over the loader. In eval mode (`_evaluating(self.model)`), or dropout
-goes on dropping; without recording (`no_grad()`), or every batch builds a graph that nobody needs.
+**`evaluate(loader)`**: mean loss and accuracy over the loader, all in `running`. In eval mode
+(`_evaluating(self.model)`), or dropout goes on dropping; without recording (`no_grad()`), or every batch builds a graph
+that nobody needs. Here too a batch whose count is 0 is skipped.
 
 **`fit`**: as long as there are fewer than `epochs` epochs and nobody has set `stop`: train one, evaluate if there is
-something to evaluate on and let `self._complete` put that into the history, tell the callbacks.
+something to evaluate on and let `self._complete` put that into the history, call `epoch_end(self)` of every callback.
 
 <details><summary>Hint 1</summary>
 
@@ -1739,6 +1766,13 @@ assert clip_grad_norm([a, b], 10.0) == 5.0
 assert a.grad.tolist() == [3, 0]
 assert clip_grad_norm([a, b], 1.0) == 5.0
 assert np.allclose([*a.grad, *b.grad], [0.6, 0, 0.8])
+
+arrays = {}
+assert _pack({"step": 3, "m": np.ones(2)}, "state", arrays) == {"step": 3, "m": {"__array__": "state.m"}}
+assert arrays["state.m"].tolist() == [1, 1]
+_replace_file(folder / "note", b"new")
+assert (folder / "note").read_bytes() == b"new"
+assert len(_misfits({"a": np.zeros(2), "b": np.zeros(3)}, {"b": np.zeros(4), "c": np.zeros(1)})) == 3
 
 assert list(grouped("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
 assert hits(Tensor([[2, 1], [0, 3], [5, 4]]), Tensor([0, 1, 1]), ignore_index=0) == (1, 2)
