@@ -10,11 +10,10 @@ from tinytorch.core.tensor import Tensor, get_recorder, set_recorder
 
 
 @pytest.fixture(autouse=True)
-def left_as_found():
+def recording_afterwards():
     before = get_recorder()
     yield
-    left = set_recorder(before)
-    assert left is before
+    set_recorder(before)
 
 
 @pytest.fixture
