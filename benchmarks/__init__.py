@@ -1,0 +1,1 @@
+"""TinyTorch beside PyTorch, interleaved in one run: `python -m benchmarks`."""
