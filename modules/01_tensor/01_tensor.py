@@ -58,8 +58,10 @@ that builds the graph for gradients; nothing in this file knows about gradients.
 same functions.
 """
 
+import itertools
 import math
 import operator
+import weakref
 from operator import attrgetter
 
 import numpy as np
@@ -226,7 +228,8 @@ them up only when a method is called. Read as far as `# What it is`: there you s
 rest.
 
 - `data` is the array. Assigning to it counts as a change: `_version` goes up, and module 05 will notice if it still
-  needed the old values.
+  needed the old values. Elements written through a tensor change all its views as well, so `written` remembers which
+  memory, and when.
 - `requires_grad`, `grad` and the names with an underscore are for module 05. They cost nothing while unused: they are
   attributes of the class, and an object gets its own only when one is set.
 - `__array_ufunc__ = None` tells NumPy to keep its hands off: `array + tensor` then asks the tensor.
@@ -237,11 +240,32 @@ rest.
 
 # %%
 #| export
+tick = itertools.count(1).__next__  # a number for each recorded operation and each write, in the order they happen
+written = {}  # from the id of an array to (weak reference to it, tick of the last write into its memory)
+
+
+def _memory(array):
+    """The array that owns the memory of `array`, which may be a view."""
+    while isinstance(getattr(array, "base", None), np.ndarray):
+        array = array.base
+    return array
+
+
+def _note_write(array):
+    """Remember that the memory of `array` was written to: other tensors may be views of it."""
+    owner = _memory(array)
+    if isinstance(owner, np.ndarray):
+        key = id(owner)
+        written[key] = weakref.ref(owner, lambda _: written.pop(key, None)), tick()
+
+
 def _set_data(self, array):
     if not hasattr(array, "__array_function__"):
         array = as_array(array, self._data.dtype if self._data.dtype.kind == "f" else None)
     if array.dtype.kind not in "biuf" or (self._requires_grad and array.dtype.kind != "f"):
         raise TypeError(f"a tensor of {self._data.dtype} cannot take data of {array.dtype}; use a.astype('float32')")
+    if array is self._data:  # x.data += 1 has written into it
+        _note_write(array)
     self._data = array
     self._version += 1
 
@@ -1971,6 +1995,7 @@ def _write(x, index, value):
         raise RuntimeError("x[...] = value would lose a gradient; use where() or cat(), or write under no_grad()")
     x._data[_index(index)] = value._data if isinstance(value, Tensor) else value
     x._version += 1
+    _note_write(x._data)
 
 
 def split(x: Tensor, sizes, axis: int = 0) -> tuple[Tensor, ...]:

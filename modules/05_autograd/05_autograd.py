@@ -64,7 +64,18 @@ from operator import attrgetter
 
 import numpy as np
 
-from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, power, result, set_recorder
+from tinytorch.core.tensor import (
+    Tensor,
+    as_array,
+    generator,
+    get_recorder,
+    _memory,
+    power,
+    result,
+    set_recorder,
+    tick,
+    written,
+)
 
 # %%
 import time
@@ -270,9 +281,6 @@ In the loop three `if` with a `raise` each, in this order: the gradient is None;
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-function", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
-_births = itertools.count()
-
-
 class Function:
     """The gradient rule of one operation, applied to one set of inputs.
 
@@ -299,7 +307,7 @@ class Function:
     def __init__(self, *inputs, **saved):
         self.inputs = inputs
         self.saved = saved
-        self.birth = next(_births)
+        self.birth = tick()
         version = 0
         for x in inputs:
             version += x._version
@@ -1947,7 +1955,8 @@ While we are at it, check everything *before* the first gradient is computed, so
   someone has written into x in the meantime, the gradient is quietly wrong. Every tensor counts such changes in
   `_version`, and the rule noted the sum over its inputs at birth, as `version`. If the sum is another one now: raise
   `_changed(node)`. For an input that was itself *computed*, any version but 0 is a change, even if it happened before
-  this rule was born: the rule that computed it may have saved the very array (as exp does).
+  this rule was born: the rule that computed it may have saved the very array (as exp does). (A write into the same
+  memory through *another* tensor, a view of it say, raises no version here. `_refuse_written` looks for those; given.)
 
 **Write the loop of `_history`.** Take a rule from `unvisited`, check it as above, and put every rule behind its inputs
 into `found` and `unvisited`, unless it is there already or is in `stop`. In the end return what was found, the latest
@@ -1988,6 +1997,16 @@ def _changed(node):
         f"an input of {node} was changed in place after it was used, so its gradient cannot be computed. "
         "Change tensors after backward, or write x = x + y instead of changing x"
     )
+
+
+def _refuse_written(root, nodes):
+    """Raise if memory that the rules read was written to after their birth, through a view or a detached tensor."""
+    last = max((when for _, when in list(written.values())), default=0)
+    for node in nodes:
+        if node.birth < last:  # mostly nothing was written since, and this loop has nothing to do
+            for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
+                if written.get(id(_memory(x._data)), (None, 0))[1] > node.birth:
+                    raise _changed(node)
 
 
 def _history(root, stop=()):
@@ -2085,7 +2104,9 @@ def _gradients(root, seed, keep=(), stop=()):
     """
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    for node in _history(root, stop):
+    order = _history(root, stop)
+    _refuse_written(root, order)
+    for node in order:
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad

@@ -5,7 +5,7 @@ import pytest
 from support.checks import assert_close
 
 from tinytorch.core.autograd import Function, checkpoint, grad, no_grad
-from tinytorch.core.tensor import Tensor
+from tinytorch.core.tensor import Tensor, exp, written
 
 CHANGED = "an input of <.*Backward> was changed in place after it was used"
 
@@ -298,3 +298,53 @@ class TestVersions:
         (w * w).backward()
         w.zero_grad()
         assert w._version == 0
+
+
+class TestWritesThroughAnotherTensor:
+    """Views and detached tensors share the memory that a rule will read."""
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda x: x[:1].__setitem__(0, 100.0),
+            lambda x: x.reshape(1, 2)[0].__setitem__(1, 100.0),
+            lambda x: x.detach().__setitem__(0, 100.0),
+            lambda x: x.detach().__setattr__("data", np.add(x.data, 1, out=x.data)),
+        ],
+        ids=["a slice", "a row of a reshaped tensor", "a detached tensor", "data of a detached tensor"],
+    )
+    def test_are_refused_before_a_gradient_is_wrong(self, write):
+        w, x = Tensor([1.0, 1.0], requires_grad=True), Tensor([2.0, 3.0])
+        loss = (w * x).sum()
+        write(x)
+        with pytest.raises(RuntimeError, match="MulBackward.* was changed in place"):
+            loss.backward()
+        assert w.grad is None
+
+    def test_are_refused_where_the_rule_saved_its_result(self):
+        x = Tensor([1.0, 2.0], requires_grad=True)
+        y = exp(x)
+        y.detach()[0] = 100.0
+        with pytest.raises(RuntimeError, match="ExpBackward.* was changed in place"):
+            y.backward([1.0, 1.0])
+
+    def test_before_the_operation_are_no_matter(self):
+        w, x = Tensor([1.0, 1.0], requires_grad=True), Tensor([2.0, 3.0])
+        x[:1][0] = 100.0
+        (w * x).sum().backward()
+        assert_close(w.grad, [100.0, 3.0])
+
+    def test_into_other_memory_are_no_matter(self):
+        w, x = Tensor([1.0, 1.0], requires_grad=True), Tensor([2.0, 3.0])
+        loss = (w * x).sum()
+        x.copy()[:1][0] = 100.0
+        loss.backward()
+        assert_close(w.grad, [2.0, 3.0])
+
+    def test_are_forgotten_with_the_memory(self):
+        before = len(written)
+        x = Tensor([2.0, 3.0])
+        x[:1][0] = 100.0
+        assert len(written) == before + 1
+        del x
+        assert len(written) == before

@@ -16,9 +16,18 @@ from operator import attrgetter
 
 import numpy as np
 
-from tinytorch.core.tensor import Tensor, as_array, generator, get_recorder, power, result, set_recorder
-
-_births = itertools.count()
+from tinytorch.core.tensor import (
+    Tensor,
+    _memory,
+    as_array,
+    generator,
+    get_recorder,
+    power,
+    result,
+    set_recorder,
+    tick,
+    written,
+)
 
 
 class Function:
@@ -47,7 +56,7 @@ class Function:
     def __init__(self, *inputs, **saved):
         self.inputs = inputs
         self.saved = saved
-        self.birth = next(_births)
+        self.birth = tick()
         version = 0
         for x in inputs:
             version += x._version
@@ -649,6 +658,16 @@ def _changed(node):
     )
 
 
+def _refuse_written(root, nodes):
+    """Raise if memory that the rules read was written to after their birth, through a view or a detached tensor."""
+    last = max((when for _, when in list(written.values())), default=0)
+    for node in nodes:
+        if node.birth < last:  # mostly nothing was written since, and this loop has nothing to do
+            for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
+                if written.get(id(_memory(x._data)), (None, 0))[1] > node.birth:
+                    raise _changed(node)
+
+
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
@@ -687,7 +706,9 @@ def _gradients(root, seed, keep=(), stop=()):
     """
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    for node in _history(root, stop):
+    order = _history(root, stop)
+    _refuse_written(root, order)
+    for node in order:
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
