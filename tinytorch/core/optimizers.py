@@ -386,7 +386,7 @@ class Optimizer:
         if not isinstance(steps, (int, np.integer)) or steps < 1 or missing:
             raise ValueError(f"{who}: the state of {slot.name} needs a step count and {list(self.memory(options))}")
         memory = {"step": int(steps)}
-        for name in saved.keys() - {"step"}:
+        for name in sorted(saved.keys() - {"step"}):
             array = np.array(saved[name])
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(
