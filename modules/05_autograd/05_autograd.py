@@ -279,6 +279,7 @@ In the loop three `if` with a `raise` each, in this order: the gradient is None;
 </details>
 """
 
+
 # %% nbgrader={"grade": false, "grade_id": "autograd-function", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class Function:

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.tensor import Tensor, as_array, from_numpy, manual_seed, tensor
 

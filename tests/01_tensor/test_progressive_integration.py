@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
 import tinytorch
+from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.tensor import (
     Tensor,

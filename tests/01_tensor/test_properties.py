@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.tensor import Tensor, broadcast_shape, from_numpy, normalize_axes
 

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.tensor import Tensor, normalize_axes
 

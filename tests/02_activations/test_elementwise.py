@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from tinytorch.core.tensor import Tensor, set_recorder
 

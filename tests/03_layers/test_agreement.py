@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import GELU, ReLU
 from tinytorch.core.layers import Dropout, Flatten, Linear, Sequential, linear
 from tinytorch.core.tensor import Tensor

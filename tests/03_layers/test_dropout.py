@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.layers import Dropout
 from tinytorch.core.layers import dropout as drop
 from tinytorch.core.tensor import Tensor, manual_seed, ones, randn

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.layers import Linear, kaiming_normal, kaiming_uniform, linear, xavier_normal, xavier_uniform
 from tinytorch.core.tensor import Tensor, randn
 

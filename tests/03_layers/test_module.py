@@ -4,8 +4,8 @@ import copy
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import ReLU, Tanh
 from tinytorch.core.layers import Dropout, Identity, Linear, Module, Sequential, walk
 from tinytorch.core.tensor import Tensor, ones, randn

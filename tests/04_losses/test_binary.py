@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.losses import binary_cross_entropy, binary_cross_entropy_with_logits
 from tinytorch.core.tensor import Tensor
 

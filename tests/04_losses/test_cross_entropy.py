@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import log_softmax
 from tinytorch.core.losses import CrossEntropyLoss, NLLLoss, cross_entropy, nll_loss
 from tinytorch.core.tensor import Tensor, randint, randn

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.losses import KLDivLoss, cross_entropy, kl_div
 from tinytorch.core.tensor import Tensor, set_recorder
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.losses import HuberLoss, huber_loss, l1_loss, mse_loss
 from tinytorch.core.tensor import Tensor, randn
 

@@ -5,8 +5,8 @@ import weakref
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import relu, tanh
 from tinytorch.core.autograd import checkpoint, grad, is_grad_enabled, no_grad
 from tinytorch.core.layers import Dropout, Linear, Sequential, dropout

@@ -5,8 +5,8 @@ import weakref
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core import tensor as T
 from tinytorch.core.autograd import Function, backward, grad, no_grad
 from tinytorch.core.layers import linear

@@ -5,9 +5,9 @@ import weakref
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
 import tinytorch
+from support.checks import assert_close
 from tinytorch.core import activations, autograd
 from tinytorch.core import tensor as T
 from tinytorch.core.activations import ReLU, Tanh, gelu, log_softmax, relu, sigmoid, softmax, tanh

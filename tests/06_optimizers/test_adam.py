@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.optimizers import PIECE, Adam, AdamW, adam_update
 from tinytorch.core.tensor import Tensor
 

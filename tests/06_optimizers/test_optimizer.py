@@ -5,8 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.layers import Linear
 from tinytorch.core.optimizers import PIECE, SGD, Adam, AdamW, Optimizer, pieces
 from tinytorch.core.tensor import Tensor, from_numpy

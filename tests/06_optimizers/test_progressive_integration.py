@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import ReLU
 from tinytorch.core.autograd import backward, no_grad
 from tinytorch.core.layers import Dropout, Linear, Module, Sequential

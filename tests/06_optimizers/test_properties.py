@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.optimizers import SGD, Adam, pieces
 from tinytorch.core.tensor import Tensor
 

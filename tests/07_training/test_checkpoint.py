@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.checks import assert_close
 
 import tinytorch
+from support.checks import assert_close
 from tinytorch.core.activations import ReLU
 from tinytorch.core.checkpoint import VERSION, CheckpointError, _misfits, load, save
 from tinytorch.core.layers import Linear, Module, Sequential

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import ReLU, Tanh
 from tinytorch.core.autograd import is_grad_enabled, no_grad
 from tinytorch.core.checkpoint import CheckpointError, load, save

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.checkpoint import _pack, _unpack
 from tinytorch.core.layers import Linear, Sequential
 from tinytorch.core.losses import CrossEntropyLoss

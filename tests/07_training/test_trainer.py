@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import ReLU
 from tinytorch.core.layers import Dropout, Linear, Module, Sequential
 from tinytorch.core.losses import CrossEntropyLoss, MSELoss

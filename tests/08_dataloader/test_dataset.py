@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.tensor import Tensor, manual_seed
 from tinytorch.data.loader import Dataset, Subset, TensorDataset, default_collate, random_split
 

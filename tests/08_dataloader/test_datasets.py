@@ -9,8 +9,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.data import datasets
 from tinytorch.data.datasets import (
     CIFAR10_CLASSES,

@@ -4,9 +4,9 @@
 """
 
 import pytest
+
 from support.mistakes import mistakes
 from support.stages import COURSE, ROOT, python
-
 from tito.lesson import read_lesson
 
 LISTS = sorted(path.stem for path in (ROOT / "tests" / "mistakes").glob("*.toml"))

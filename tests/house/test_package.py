@@ -4,8 +4,8 @@ import ast
 import re
 
 import pytest
-from support.stages import COURSE, ROOT, python
 
+from support.stages import COURSE, ROOT, python
 from tito.export import check, read_lesson
 
 FILES = sorted((ROOT / "tinytorch").rglob("*.py"))

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from support.stages import COURSE, ROOT, python, run_tests, write_stage
 
 

@@ -1,8 +1,8 @@
 """Reading a lesson, and handing it out without its solutions."""
 
 import pytest
-from support.stages import COURSE as REAL
 
+from support.stages import COURSE as REAL
 from tito.course import Course
 from tito.lesson import FENCE, ExportError, emptied, qualified_names, read_lesson
 
