@@ -270,6 +270,17 @@ class TestGradients:
             extra = h * 5 if extra is None else extra
             assert_close(grad((total + extra).sum(), [h, k])[1], np.ones(3, np.float32))
 
+    def test_a_rule_may_hand_one_new_array_to_both_inputs(self, operation):
+        def both(rule, grad):
+            twice = grad * 2
+            return twice, twice
+
+        x, y = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+        aside = x * 10.0
+        (operation(both)(x, y) + aside).sum().backward()
+        assert (x.grad.tolist(), y.grad.tolist()) == ([12, 12, 12], [2, 2, 2])
+        assert not np.shares_memory(x.grad, y.grad)
+
     def test_the_start_is_never_changed(self):
         start = np.ones(3, np.float32)
         x = Tensor(np.ones(3), requires_grad=True)

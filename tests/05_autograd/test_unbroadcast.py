@@ -42,10 +42,10 @@ def test_stretched_axes_are_summed_and_no_others(shape, to, axes):
     assert_close(unbroadcast(grad, to), grad.sum(axis=axes).reshape(to), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("shape", "to", "axes"), BACK)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_dtype_stays(shape, to, axes, dtype):
-    assert unbroadcast(np.ones(shape, dtype), to).dtype == dtype
+def test_the_dtype_stays(dtype):
+    for shape, to, _ in BACK:
+        assert unbroadcast(np.ones(shape, dtype), to).dtype == dtype
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (1,), (3, 4), (1, 4), (2, 1, 4), (0, 3)])
