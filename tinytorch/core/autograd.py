@@ -10,8 +10,6 @@ by reference counting while `backward` walks it.
 import functools
 import itertools
 import math
-import shutil
-import subprocess
 from operator import attrgetter
 
 import numpy as np
@@ -922,6 +920,9 @@ class Graph:
         return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *arrows, "}"])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        import shutil  # here, because these two take longer to import than the rest of the library
+        import subprocess
+
         bundle = {"text/plain": str(self), "text/vnd.mermaid": str(self)}
         if shutil.which("dot"):
             drawn = subprocess.run(["dot", "-Tsvg"], input=self.dot, capture_output=True, text=True, check=True)
