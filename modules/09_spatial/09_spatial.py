@@ -365,7 +365,7 @@ def _convolve_back(op, axes, x, weight, bias, stride, padding, output_padding, g
     padding = _per_axis(op, "padding", padding, axes, 0)
     extra = _per_axis(op, "output_padding", output_padding, axes, 0)
     (groups,) = _per_axis(op, "groups", groups, 1, 1)
-    if C != inner:
+    if inner != C:
         raise ValueError(f"{op} with a weight {weight.shape} needs inputs of {inner} channels, got {C} in {x.shape}")
     if C % groups:
         raise ValueError(f"{op} with groups={groups} needs channels divisible by {groups}, got {C} in")
@@ -517,20 +517,15 @@ def max_pool2d(x: Tensor, kernel_size, stride=None, padding=0) -> Tensor:
 def _to_first(grad, array, extreme, axis, slices):
     """Send grad to the first of the slices of `array` that equals `extreme`; the last takes what nobody took."""
     out = np.zeros_like(array)
-    apart = slices[0].step >= len(slices)  # windows do not overlap: every place is written to once
-    left = grad
     ### BEGIN SOLUTION
     for s in slices:
-        index = (..., s, slice(None)) if axis == -2 else (..., s)
+        place = (..., s, slice(None)) if axis == -2 else (..., s)
         if s is slices[-1]:
-            share = left
+            out[place] += grad
         else:
-            share = left * (array[index] == extreme)
-            left = left - share
-        if apart:
-            out[index] = share
-        else:
-            out[index] += share
+            hit = array[place] == extreme
+            out[place] += grad * hit
+            grad = grad * ~hit  # what the later ones may still take
     return out
     ### END SOLUTION
 
@@ -595,6 +590,12 @@ def _shares(length, count):
     ### END SOLUTION
 
 
+def _areas(rows, columns, like):
+    """How many pixels each window holds, (OH, OW)."""
+    heights, widths = ([s.stop - s.start for s in slices] for slices in (rows, columns))
+    return np.asarray(np.outer(heights, widths), like.dtype, like=like)
+
+
 def adaptive_avg_pool2d(x: Tensor, output_size) -> Tensor:
     """The mean over windows chosen so that `output_size`, one number or (OH, OW), comes out: (N, C, OH, OW)."""
     op = "adaptive_avg_pool2d"
@@ -604,12 +605,16 @@ def adaptive_avg_pool2d(x: Tensor, output_size) -> Tensor:
     if H == 0 or W == 0:
         raise ValueError(f"{op} needs images of at least one pixel, got shape {x.shape}")
     rows, columns = _shares(H, OH), _shares(W, OW)
-    across = np.empty_like(x.data, shape=(N, C, H, OW))
-    for j, s in enumerate(columns):
-        x.data[..., s].mean(axis=-1, out=across[..., j])
-    out = np.empty_like(x.data, shape=(N, C, OH, OW))
-    for i, s in enumerate(rows):
-        across[..., s, :].mean(axis=-2, out=out[..., i, :])
+    if OH == OW == 1:
+        out = np.einsum("nchw->nc", x.data).reshape(N, C, 1, 1)
+    else:
+        down = np.empty_like(x.data, shape=(N, C, OH, W))
+        for i, s in enumerate(rows):
+            np.einsum("nchw->ncw", x.data[:, :, s], out=down[:, :, i])
+        out = np.empty_like(x.data, shape=(N, C, OH, OW))
+        for j, s in enumerate(columns):
+            np.einsum("nchw->nch", down[..., s], out=out[..., j])
+    out /= _areas(rows, columns, out)
     return result(out, op, x, rows=rows, columns=columns)
 
 
@@ -618,12 +623,13 @@ class AdaptiveAvgPool2dBackward(Function, op="adaptive_avg_pool2d"):
 
     def backward(self, grad):
         (x,), rows, columns = self.inputs, self.saved["rows"], self.saved["columns"]
+        grad = grad / _areas(rows, columns, grad)
         down = np.zeros_like(grad, shape=(*x.shape[:3], len(columns)))
         for i, s in enumerate(rows):
-            down[..., s, :] += grad[..., i : i + 1, :] / (s.stop - s.start)
+            down[:, :, s] += grad[:, :, i : i + 1]
         dx = np.zeros_like(x.data)
         for j, s in enumerate(columns):
-            dx[..., s] += down[..., j : j + 1] / (s.stop - s.start)
+            dx[..., s] += down[..., j : j + 1]
         return dx
 
 
