@@ -138,8 +138,12 @@ def test_valid_is_no_padding():
     assert_close(conv2d(x, w, padding="valid"), conv2d(x, w).data, rtol=0, atol=0)
 
 
-def test_an_empty_batch_stays_empty():
-    assert conv2d(np.zeros((0, 3, 8, 8)), np.zeros((4, 3, 3, 3)), padding=1).shape == (0, 4, 8, 8)
+def test_an_empty_batch_stays_empty_and_teaches_nothing():
+    w = Tensor(np.ones((4, 3, 3, 3)), requires_grad=True)
+    out = conv2d(np.zeros((0, 3, 8, 8)), w, padding=1)
+    assert out.shape == (0, 4, 8, 8)
+    out.sum().backward()
+    assert_close(w.grad, np.zeros((4, 3, 3, 3), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,9 @@ def test_gradients(image, weight, stride, padding, dilation, groups):
     assert gradcheck(f, drawn(image, weight, weight[:1]))
 
 
-@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), (1, 2, 2), (3, 2, 2), (1, "same", 2)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), (1, 2, 2), (3, 2, 2), (1, "same", 2)]
+)
 def test_gradients_along_one_axis(stride, padding, dilation):
     def f(x, w, b):
         return conv1d(x, w, b, stride, padding, dilation, groups=2)

@@ -44,7 +44,9 @@ def drawn(shape, dtype=np.float64):
 @cases
 def test_they_are_the_definition(shape, kernel, stride, padding):
     x = drawn(shape) - 5
-    assert_close(max_pool2d(from_numpy(x), kernel, stride, padding), slowly(np.max, x, kernel, stride, padding, -np.inf))
+    assert_close(
+        max_pool2d(from_numpy(x), kernel, stride, padding), slowly(np.max, x, kernel, stride, padding, -np.inf)
+    )
     assert_close(avg_pool2d(from_numpy(x), kernel, stride, padding), slowly(np.mean, x, kernel, stride, padding, 0))
 
 
@@ -120,7 +122,9 @@ def test_pixels_in_no_window_get_nothing():
     assert (max_gradient(drawn((1, 1, 5, 5), np.float32), 2)[..., 4] == 0).all()
 
 
-@pytest.mark.parametrize(("shape", "size"), [((2, 3, 4, 6), 2), ((1, 2, 7, 5), (3, 4)), ((1, 1, 3, 3), 5), ((2, 2, 5, 5), 1)])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 3, 4, 6), 2), ((1, 2, 7, 5), (3, 4)), ((1, 1, 3, 3), 5), ((2, 2, 5, 5), 1)]
+)
 def test_adaptive_windows(shape, size):
     x = drawn(shape)
     OH, OW = as_pair(size)

@@ -68,7 +68,9 @@ def test_gradients(image, weight, stride, padding, extra, groups, dilation):
     assert gradcheck(f, drawn(image, weight, (weight[1] * groups,)))
 
 
-@pytest.mark.parametrize("settings", [{}, {"stride": 3, "padding": 1, "output_padding": 2}, {"dilation": 2, "stride": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"stride": 3, "padding": 1, "output_padding": 2}, {"dilation": 2, "stride": 2}]
+)
 def test_gradients_along_one_axis(settings):
     assert gradcheck(lambda x, w, b: conv_transpose1d(x, w, b, **settings), drawn((2, 2, 4), (2, 3, 3), (3,)))
     assert gradcheck(lambda x, w: conv_transpose1d(x, w, **settings), drawn((2, 2, 4), (2, 3, 3)))
@@ -96,6 +98,14 @@ def test_the_dtype_stays(dtype):
     assert out.dtype == dtype
     out.sum().backward()
     assert [t.grad.dtype for t in (x, w, b)] == [dtype] * 3
+
+
+def test_an_empty_batch_stays_empty():
+    x = Tensor(np.zeros((0, 2, 3, 3)), requires_grad=True)
+    out = conv_transpose2d(x, np.ones((2, 3, 3, 3)))
+    assert out.shape == (0, 3, 5, 5)
+    out.sum().backward()
+    assert x.grad.shape == (0, 2, 3, 3)
 
 
 def test_it_is_one_operation():

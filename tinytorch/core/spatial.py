@@ -308,7 +308,7 @@ class Conv2dBackward(Function, op="conv2d"):
     def backward(self, grad):
         x, weight, *bias = self.inputs
         sweep = self.saved["sweep"]
-        grad = grad.reshape(len(grad), -1, *sweep.stops)
+        grad = grad.reshape(len(grad), sweep.weight[0], *sweep.stops)
 
         dx = _scatter(sweep, grad, weight.data).reshape(x.shape) if self.needs[0] else None
         dweight = _weigh(sweep, x.data, grad).reshape(weight.shape) if self.needs[1] else None
@@ -360,7 +360,7 @@ def _convolve_back(op, axes, x, weight, bias, stride, padding, output_padding, g
     for b in bias:
         out += b.data[:, None, None]
 
-    return result(out.reshape(N, -1, *sizes), op, x, weight, *bias, sweep=sweep)
+    return result(out.reshape(N, outer * groups, *sizes), op, x, weight, *bias, sweep=sweep)
 
 
 def conv_transpose2d(
@@ -390,11 +390,11 @@ class ConvTranspose2dBackward(Function, op="conv_transpose2d"):
 
     def backward(self, grad):
         x, weight, *bias = self.inputs
-        sweep = self.saved["sweep"]
+        sweep, C = self.saved["sweep"], x.shape[1]
         grad = grad.reshape(sweep.image)
 
         dx = _correlate(sweep, grad, weight.data).reshape(x.shape) if self.needs[0] else None
-        at_stops = x.data.reshape(len(grad), -1, *sweep.stops)
+        at_stops = x.data.reshape(len(grad), C, *sweep.stops)
         dweight = _weigh(sweep, grad, at_stops).reshape(weight.shape) if self.needs[1] else None
         return dx, dweight, *(grad.sum(axis=(0, 2, 3)) for _ in bias)
 
@@ -655,13 +655,12 @@ class BatchNormBackward(Function, op="batch_norm"):
 
     def backward(self, grad):
         x, weight, _ = self.inputs
-        N, C = x.shape[:2]
-        grad, values = grad.reshape(N, C, -1), x.data.reshape(N, C, -1)
-        count = N * values.shape[2]
+        N, C, S = *x.shape[:2], math.prod(x.shape[2:])
+        grad, values = grad.reshape(N, C, S), x.data.reshape(N, C, S)
         mean, scale = self.saved["mean"], self.saved["scale"]
         dweight, dbias = np.empty_like(weight.data), np.empty_like(weight.data)
         dx = np.empty_like(values) if self.needs[0] else None
-        for c in _channel_blocks(*values.shape):
+        for c in _channel_blocks(N, C, S):
             g = grad[:, c]
             h = values[:, c] - mean[c]
             h *= scale[c]
@@ -670,8 +669,8 @@ class BatchNormBackward(Function, op="batch_norm"):
             if dx is None:
                 continue
             if self.saved["training"]:
-                h *= dweight[c, None] / count
-                h += dbias[c, None] / count
+                h *= dweight[c, None] / (N * S)
+                h += dbias[c, None] / (N * S)
                 np.subtract(g, h, out=h)
                 g = h
             np.multiply(g, scale[c] * weight.data[c, None], out=dx[:, c])
