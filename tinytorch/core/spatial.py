@@ -125,7 +125,7 @@ class _Sweep:
         return images.stop - images.start, rows.stop - rows.start, self.pitch
 
     def taps(self, flat, block):
-        """For each tap (i, j), what it reads at the stops of a block: i, j, a view (n, C, rows * pitch) of the layout."""
+        """For each tap (i, j): i, j, and what it reads at the stops of a block, a view (n, C, rows * pitch) of flat."""
         images, rows = block
         for i in range(self.weight[2]):
             for j in range(self.weight[3]):
@@ -164,6 +164,7 @@ def _correlate(sweep, x, weight, bias=None):
     flat = sweep.lay_out(x)
     room, products = sweep.room(x, kernels.shape[2] * G), sweep.room(x, F)
     out = np.empty_like(x, shape=(len(x), F, *sweep.stops))
+    shift = 0 if bias is None else bias[:, None, None]
     for block in sweep.blocks():
         n, rows, pitch = sweep.size(block)
         sums = _front(products, G, F // G, n * rows * pitch)
@@ -171,7 +172,7 @@ def _correlate(sweep, x, weight, bias=None):
         np.matmul(kernels, _patches(sweep, flat, block, room), out=sums)
         sums = sums.reshape(F, n, rows, pitch)[..., :OW].swapaxes(0, 1)
         images, lines = block
-        out[images, :, lines] = sums if bias is None else sums + bias[:, None, None]
+        np.add(sums, shift, out=out[images, :, lines])
 
     return out
 
@@ -201,7 +202,7 @@ def _weigh(sweep, x, grad):
 
 
 def _scatter(sweep, grad, weight):
-    """The adjoint of `_correlate`: every stop gives each pixel that it read its share back. (N, F, OH, OW) -> (N, C, H, W)"""
+    """The adjoint of `_correlate`: each stop shares its number out over the pixels it read. Returns (N, C, H, W)."""
     F, C, KH, KW = sweep.weight
     G = sweep.groups
     kernels = weight.reshape(G, F // G, -1).swapaxes(1, 2)
@@ -264,8 +265,8 @@ def _convolve(op, axes, x, weight, bias, stride, padding, dilation, groups):
     for i, (n, k, (before, after), d) in enumerate(zip(lengths, kernel, borders, dilation), 2):
         if d * (k - 1) + 1 > n + before + after:
             raise ValueError(
-                f"{op}: a kernel that reaches over {d * (k - 1) + 1} does not fit into {n} + {before + after} of padding "
-                f"along axis {i} of {x.shape}; use a smaller kernel or more padding"
+                f"{op}: a kernel that reaches over {d * (k - 1) + 1} does not fit into {n} + {before + after} of "
+                f"padding along axis {i} of {x.shape}; use a smaller kernel or more padding"
             )
     stops = [_stops(n, k, s, sum(b), d) for n, k, s, b, d in zip(lengths, kernel, stride, borders, dilation)]
     sweep = _Sweep(
@@ -282,7 +283,7 @@ def _convolve(op, axes, x, weight, bias, stride, padding, dilation, groups):
 
 
 def conv2d(x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
-    """Slide kernels over images and take, at every stop, the sum of pixel * weight under the kernel. Nothing is flipped.
+    """Slide kernels over images; at every stop, take the sum of pixel * weight under the kernel. Nothing is flipped.
 
     x         (N, C, H, W)
     weight    (F, C / groups, KH, KW)   F kernels; with groups, channels and kernels are split into independent parts
@@ -303,7 +304,7 @@ def conv1d(x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1
 
 
 class Conv2dBackward(Function, op="conv2d"):
-    """A convolution is linear in x and in weight: dx is the adjoint of grad, dweight sums pixel * grad over the stops."""
+    """Linear in x and in weight: dx is the adjoint applied to grad, dweight sums pixel * grad over the stops."""
 
     def backward(self, grad):
         x, weight, *bias = self.inputs
@@ -369,7 +370,7 @@ def conv_transpose2d(
     """The adjoint of `conv2d`: each pixel of x stamps its kernel, times the pixel, onto a larger image.
 
     x               (N, C, H, W)
-    weight          (C, F / groups, KH, KW): the weight of the convolution from F to C channels that this is the adjoint of
+    weight          (C, F / groups, KH, KW), as for the convolution from F to C channels that this is the adjoint of
     bias            (F,) or None
     padding         rows and columns cut off at each side of the output
     output_padding  rows and columns added at the bottom and right, because several sizes lead to the same H and W
@@ -386,7 +387,7 @@ def conv_transpose1d(
 
 
 class ConvTranspose2dBackward(Function, op="conv_transpose2d"):
-    """The adjoint of the adjoint is the convolution: dx reads grad through the kernels; dweight swaps image and grad."""
+    """The adjoint of the adjoint is the convolution: dx is that of grad; for dweight, x and grad change places."""
 
     def backward(self, grad):
         x, weight, *bias = self.inputs
@@ -534,7 +535,7 @@ class AvgPool2dBackward(Function, op="avg_pool2d"):
 
 
 def _shares(length, count):
-    """`count` windows that cover `length` pixels: window i from floor(i length / count) to ceil((i + 1) length / count)."""
+    """`count` windows that cover `length` pixels; window i goes from floor(i * share) to ceil((i + 1) * share)."""
 
     return [slice(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
 
@@ -604,8 +605,8 @@ def batch_norm(
     running_mean, running_var   (C,) arrays or None
     weight, bias                (C,) or None, which is 1 and 0
     training   with the mean and variance of this batch; the running ones, if given, move towards them in place, by the
-               share `momentum` (the variance as n / (n - 1) times that of the batch, which is what the sample says about
-               the source). Otherwise the running ones are used, and must be given.
+               share `momentum` (towards n / (n - 1) times the batch's variance: what a sample says about its source).
+               Otherwise the running ones are used, and must be given.
 
     Raises ValueError where shapes do not fit, and when training on one value per channel. (Ioffe & Szegedy 2015)
     """
