@@ -36,7 +36,7 @@ def compare(ours, theirs, arrays, dtype=np.float64):
         assert_close(a.grad, b.grad.numpy(), **close)
 
 
-SETTINGS = list(itertools.product([1, 2, (3, 1)], [0, 1, (2, 1)], [1, 2, (1, 3)], [1, 2]))
+SETTINGS = list(itertools.product([1, 2, (3, 1)], [0, (2, 1)], [1, (2, 3)], [1, 2]))
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), SETTINGS)
