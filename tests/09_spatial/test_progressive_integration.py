@@ -128,6 +128,10 @@ class TestModule09SpatialCore:
 class TestBackwardIntegration:
     """With module 05: every operation has its rule."""
 
+    def test_no_rule_of_this_module_is_left_out_below(self):
+        here = {op for op, rule in Function.rules.items() if rule.__module__ == "tinytorch.core.spatial"}
+        assert here == set(OPERATIONS)
+
     @operations
     def test_gradients(self, name, function, shapes):
         assert gradcheck(function, drawn(shapes))
