@@ -408,7 +408,8 @@ def learn_merges(words: dict, n: int):
             right[i], left[k] = k, i
         counts[pair] = 0
         for pair in changed:
-            heappush(heap, (-counts[pair], pair))
+            if counts[pair] > 0:  # in "aaaa" the pair aa-a comes and goes
+                heappush(heap, (-counts[pair], pair))
 
     row = filter(_GONE.__ne__, tokens)
     return merges, {word: list(iter(row.__next__, _END)) for word in words}
