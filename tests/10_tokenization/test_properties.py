@@ -1,5 +1,6 @@
 """What holds for any text."""
 
+import functools
 from collections import Counter
 
 from hypothesis import given, settings
@@ -23,14 +24,16 @@ texts = st.lists(st.one_of(st.text(max_size=4), blanks, marks, st.text("abc ", m
 small = st.text("ab", min_size=1, max_size=12)
 corpora = st.dictionaries(small.map(str.encode), st.integers(1, 5), min_size=1, max_size=8)
 
-TRAINED = BPETokenizer(330).train("the cat's mat, the naïve cat: 你好 你好 7 77 777 <EOS> caféé " * 2)
-UNTAUGHT = BPETokenizer(260).train("a")
+
+@functools.cache
+def trained(vocab_size=330):
+    return BPETokenizer(vocab_size).train("the cat's mat, the naïve cat: 你好 你好 7 77 777 <EOS> caféé " * 2)
 
 
 @fixed
 @given(text=texts)
 def test_any_text_comes_back_whole(text):
-    for tokenizer in (TRAINED, UNTAUGHT):
+    for tokenizer in (trained(), trained(260)):
         for allow_special in (True, False):
             ids = tokenizer.encode(text, allow_special)
             assert tokenizer.decode(ids) == text
@@ -91,9 +94,9 @@ def test_words_of_any_length_are_cut_as_by_gpt2s_algorithm(words, n):
 
 
 @fixed
-@given(text=texts, ids=st.lists(st.integers(0, TRAINED.vocab_size - 1), max_size=20))
-def test_any_row_of_ids_is_some_text(text, ids):
-    assert TRAINED.decode(ids) == b"".join(TRAINED.vocab[i] for i in ids).decode(errors="replace")
+@given(ids=st.lists(st.integers(0, 269), max_size=20))
+def test_any_row_of_ids_is_some_text(ids):
+    assert trained(300).decode(ids) == b"".join(trained(300).vocab[i] for i in ids).decode(errors="replace")
 
 
 @fixed
