@@ -11,7 +11,7 @@ import numpy as np
 
 from tinytorch.core.autograd import Function, unbroadcast
 from tinytorch.core.layers import Linear, Module, _positive
-from tinytorch.core.tensor import Tensor, as_tensor, broadcast_shape, floating, from_numpy, generator, pair, result
+from tinytorch.core.tensor import Tensor, broadcast_shape, floating, from_numpy, generator, pair, result
 
 
 def causal_mask(T: int, S: int | None = None) -> Tensor:
@@ -26,16 +26,15 @@ def causal_mask(T: int, S: int | None = None) -> Tensor:
     return from_numpy(np.tri(T, S, S - T, dtype=bool))
 
 
-def _checked_mask(mask, shape):
-    """The mask as a tensor that broadcasts to the scores, of booleans or floats."""
-    mask = as_tensor(mask)
+def _mask(mask):
+    """The mask as a tensor of booleans or floats."""
+    if not isinstance(mask, Tensor):
+        mask = from_numpy(mask if hasattr(mask, "__array_function__") else np.asarray(mask))
     if mask.dtype.kind not in "bf":
         raise TypeError(
             f"a mask needs booleans (True: may look) or floats to be added to the scores, got {mask.dtype}; "
             "of ones and zeros make booleans, mask == 1"
         )
-    if broadcast_shape("attention's mask", mask.shape, shape) != shape:
-        raise ValueError(f"attention's mask must broadcast to the scores {shape}, got shape {mask.shape}")
     return mask
 
 
@@ -122,7 +121,9 @@ def scaled_dot_product_attention(
     lead = broadcast_shape("attention", q.shape[:-2], k.shape[:-2], v.shape[:-2])
     inputs = [q, k, v]
     if mask is not None:
-        mask = _checked_mask(mask, (*lead, T, S))
+        mask = _mask(mask)
+        if broadcast_shape("attention's mask", mask.shape, (*lead, T, S)) != (*lead, T, S):
+            raise ValueError(f"attention's mask must broadcast to the scores {(*lead, T, S)}, got shape {mask.shape}")
         if mask.requires_grad:
             inputs.append(mask)
     bias = _bias(mask, causal, T, S, q.dtype)
@@ -214,7 +215,7 @@ class MultiHeadAttention(Module):
         if x.ndim < 2 or x.shape[-1] != self.embed_dim:
             raise ValueError(f"MultiHeadAttention needs x (..., T, {self.embed_dim}), got shape {x.shape}")
         if mask is not None:
-            mask = as_tensor(mask)
+            mask = _mask(mask)
             if mask.ndim == x.ndim > 2:
                 mask = mask.unsqueeze(-3)
         q, k, v = self.heads(x)
