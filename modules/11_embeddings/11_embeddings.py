@@ -36,9 +36,8 @@ Needs modules 01 to 05 in the code; 06 to train, 10 for real text. Exports `text
    vectors       (T, E) floats             what attention takes (module 12)       EmbeddingLayer
 ```
 
-A network multiplies and adds. A token is a name: nothing can be multiplied with it. This lesson is about the step in
-between, which is a table, and about three questions that the table raises: where its gradients go, how large its rows
-should be, and who tells the model what stands where.
+A network multiplies and adds; a token is a name. The step in between is a table, and it raises three questions: where do
+its gradients go, how large should its rows be, and who tells the model what stands where?
 """
 
 # %%
@@ -236,9 +235,7 @@ number, and let the gradients of the four outputs be 1, 10, 100 and 1000:
 ```
 
 Three copies of row 4 had three chances to change the loss, so its slope is the sum of three. The one-hot product says
-the same: its rule is `one_hot.T @ grad`, and the column of token 4 has three ones.
-
-Now the line that everybody writes first, and the line that everybody corrects it to:
+the same: its rule is `one_hot.T @ grad`, and the column of token 4 has three ones. Now the line that everybody writes first, and the line that everybody corrects it to:
 """
 
 # %%
@@ -352,8 +349,7 @@ class EmbeddingBackward(Function, op="embedding"):
 
 
 # %%
-for rows, places in _groups(np.array([4, 1, 4, 4, 2])):
-    print(f"{places.shape[1]} times: rows {rows}, places {places.tolist()}")
+print([(rows.tolist(), places.tolist()) for rows, places in _groups(np.array([4, 1, 4, 4, 2]))])
 weight = Tensor(np.zeros((5, 1)), requires_grad=True)
 embedding(weight, tokens).backward(grad)
 print("gradient:", weight.grad.ravel())
@@ -374,11 +370,8 @@ def by_groups(grad, tokens, V):
 
 
 n = 8_192
-for name, V, E, skewed in [
-    ("evenly", 50_000, 256, False),
-    ("as in a text", 50_000, 256, True),
-    ("characters", 100, 64, True),
-]:
+tables = [("evenly", 50_000, 256, False), ("as in a text", 50_000, 256, True), ("characters", 100, 64, True)]
+for name, V, E, skewed in tables:
     shares = 1 / np.arange(1, V + 1) if skewed else np.ones(V)
     tokens, grad = rng.choice(V, n, p=shares / shares.sum()), rng.normal(size=(n, E)).astype(np.float32)
     counts = np.bincount(tokens)
@@ -387,28 +380,20 @@ for name, V, E, skewed in [
     for way in (by_loop, by_add_at, by_groups):
         np.testing.assert_allclose(way(grad, tokens, V), want, atol=1e-3)
         print(f"   {way.__name__:10} {milliseconds(way, grad, tokens, V):7.2f} ms")
-like = np.zeros((50_000, 256), np.float32)
-print(
-    f"np.zeros {milliseconds(np.zeros, like.shape, like.dtype):.3f} ms, np.zeros_like {milliseconds(np.zeros_like, like):.3f} ms"
-)
+print(f"np.zeros {milliseconds(np.zeros, (50_000, 256)):.3f} ms, np.ones {milliseconds(np.ones, (50_000, 256)):.3f} ms")
 
 # %% [markdown]
 """
 There is no way around one thing: the result has the size of the table, most of it zeros. That is what the last line is
-about. `np.zeros` asks the operating system for memory that is zero anyway and touches nothing, so that pages whose rows
-no token names are never written; `np.zeros_like` writes every zero itself. The rule uses the former.
+about. `np.zeros` asks the operating system for memory that is zero anyway and touches nothing; pages whose rows no token
+names are never written. `np.ones` has to write, and so does `np.zeros_like`, which is why the rule does not use it.
 
 ## How large should a row be?
 
 Before training, rows are random numbers. How large? The answer depends on what comes next, so let us ask for
 something simple: a row should have a length of about 1, whatever its width. A vector of E numbers with standard
-deviation s has the length s * sqrt(E). Hence s = 1 / sqrt(E).
-
-```
-   E            4        64       1024
-   s = 1        2         8         32        lengths of rows: the wider, the longer
-   s = 1/√E     1         1          1
-```
+deviation s has the length s * sqrt(E): with s = 1, rows of 64 numbers would have the length 8, and rows of 1024 the
+length 32. Hence s = 1 / sqrt(E).
 
 **Write `Embedding`.** `__init__` puts a parameter into `self.weight`; `_table(rows, columns, rng)`, given, draws it.
 `forward` looks the tokens up.
