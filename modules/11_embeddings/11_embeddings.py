@@ -235,7 +235,8 @@ number, and let the gradients of the four outputs be 1, 10, 100 and 1000:
 ```
 
 Three copies of row 4 had three chances to change the loss, so its slope is the sum of three. The one-hot product says
-the same: its rule is `one_hot.T @ grad`, and the column of token 4 has three ones. Now the line that everybody writes first, and the line that everybody corrects it to:
+the same: its rule is `one_hot.T @ grad`, and the column of token 4 has three ones. Now the line that everybody writes
+first, and the line that everybody corrects it to:
 """
 
 # %%
@@ -734,11 +735,9 @@ at place 3. The angle between them has changed by 5 - 3, and the product of two 
 the angle between them, on nothing else:
 
 ```
-   place 3          place 5                           place 103         place 105
-      k                  q        the same                 k                 q
-     /                  /         difference              -                 |
-    o  turned by 3     o  turned  of two      as         o  by 103         o  by 105
-                          by 5    turns
+                 query at      key at       angle of q    angle of k     between them
+                 place 5       place 3        a + 5         b + 3         a - b + 2
+                 place 105     place 103      a + 105       b + 103       a - b + 2
 ```
 
 Wide vectors are turned pair by pair, each pair at its own speed, the speeds of the sines above. And there is a way to
@@ -849,18 +848,16 @@ manual_seed(0)
 q, k = (Tensor(np.broadcast_to(row.data, (40, 64))) for row in (randn(64), randn(64)))
 for offset in (0, 1000):
     turned_q, turned_k = turn(q, k, offset)
-    scores = (turned_q @ turned_k.T).data
-    print(
-        f"places from {offset:4}: products at distance 3 from {np.diagonal(scores, 3).min():.3f} to {np.diagonal(scores, 3).max():.3f}"
-    )
+    line = np.diagonal((turned_q @ turned_k.T).data, 3)
+    print(f"places from {offset:4}: products at distance 3 from {line.min():.3f} to {line.max():.3f}")
 print("lengths before and after:", np.linalg.norm(q.data[7]), np.linalg.norm(turned_q.data[7]))
 print("agrees with finite differences:", gradcheck(RotaryEmbedding(6).rotate, rng.normal(size=(2, 3, 6))))
 
 # %% [markdown]
 """
 One query, one key, forty places each: the product at distance 3 is the same number everywhere, a thousand places
-further on too. Values are not turned: what is handed over should be the word, wherever it was found. `MultiHeadAttention`
-in module 12 takes a `RotaryEmbedding` and does this by itself, as GPT-J, PaLM and LLaMA do.
+further on too. Values are not turned: what is handed over should be the word, wherever it was found. In module 12
+`MultiHeadAttention` takes a `RotaryEmbedding` and does this by itself, as GPT-J, PaLM and LLaMA do.
 
 ## Everything a transformer reads
 
@@ -872,10 +869,8 @@ question is left, the sizes. If two vectors are added, the longer one is heard. 
 manual_seed(0)
 for E in (16, 64, 256, 1024):
     rows, waves = Embedding(100, E).weight.data, create_sinusoidal_embeddings(100, E).data
-    lengths = [np.linalg.norm(a, axis=1).mean() for a in (rows, waves, rows * np.sqrt(E))]
-    print(
-        f"E = {E:4}: a token {lengths[0]:5.2f}, its place in sines {lengths[1]:5.2f}, the token times sqrt(E) {lengths[2]:5.2f}"
-    )
+    token, place, scaled = (np.linalg.norm(a, axis=1).mean() for a in (rows, waves, rows * np.sqrt(E)))
+    print(f"E = {E:4}: a token {token:5.2f}, its place in sines {place:5.2f}, the token times sqrt(E) {scaled:5.2f}")
 
 # %% [markdown]
 """
@@ -1007,8 +1002,8 @@ print(
 
 # %% [markdown]
 """
-**Time.** A lookup does no arithmetic at all: it copies n rows. Backwards there are n additions of rows, and the zeros. And
-the optimizer walks over the *whole* table at every step, used or not. How do the three grow?
+**Time.** A lookup does no arithmetic at all: it copies n rows. Backwards there are n additions of rows, and the zeros.
+And the optimizer walks over the *whole* table at every step, used or not. How do the three grow?
 """
 
 # %%
