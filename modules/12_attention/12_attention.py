@@ -642,7 +642,7 @@ work in it.
 
 <details><summary>Hint 1</summary>
 
-Five products of matrices altogether with the forward pass's two; a transpose is `swapaxes(-1, -2)`.
+Four products of matrices, two for each one of the forward pass. A transpose is `swapaxes(-1, -2)`.
 </details>
 <details><summary>Hint 2</summary>
 
