@@ -2,6 +2,7 @@
 """Layers, activations and losses as classes."""
 
 from tinytorch.core.activations import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.layers import Dropout, Flatten, Identity, Linear, Module, Sequential
 from tinytorch.core.losses import (
     BCEWithLogitsLoss,
@@ -15,45 +16,33 @@ from tinytorch.core.losses import (
 )
 from tinytorch.core.spatial import (
     AdaptiveAvgPool2d,
-    AdaptiveAvgPool2dBackward,
     AvgPool2d,
-    AvgPool2dBackward,
     BatchNorm1d,
     BatchNorm2d,
-    BatchNormBackward,
     Conv1d,
-    Conv1dBackward,
     Conv2d,
-    Conv2dBackward,
     ConvTranspose1d,
-    ConvTranspose1dBackward,
     ConvTranspose2d,
-    ConvTranspose2dBackward,
     MaxPool2d,
-    MaxPool2dBackward,
 )
 from tinytorch.nn import functional
+from tinytorch.text.embeddings import Embedding, EmbeddingLayer, PositionalEncoding, RotaryEmbedding, SinusoidalEncoding
 
 __all__ = [
     "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool2dBackward",
     "AvgPool2d",
-    "AvgPool2dBackward",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
-    "BatchNormBackward",
     "BinaryCrossEntropyLoss",
     "Conv1d",
-    "Conv1dBackward",
     "Conv2d",
-    "Conv2dBackward",
     "ConvTranspose1d",
-    "ConvTranspose1dBackward",
     "ConvTranspose2d",
-    "ConvTranspose2dBackward",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
+    "EmbeddingLayer",
     "Flatten",
     "GELU",
     "HuberLoss",
@@ -65,13 +54,16 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
-    "MaxPool2dBackward",
     "Module",
+    "MultiHeadAttention",
     "NLLLoss",
+    "PositionalEncoding",
     "ReLU",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalEncoding",
     "Softmax",
     "Softplus",
     "Tanh",

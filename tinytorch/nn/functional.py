@@ -2,6 +2,7 @@
 """Activations, layers and losses as functions."""
 
 from tinytorch.core.activations import gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tinytorch.core.attention import causal_mask, scaled_dot_product_attention
 from tinytorch.core.layers import dropout, kaiming_normal, kaiming_uniform, linear, walk, xavier_normal, xavier_uniform
 from tinytorch.core.losses import (
     binary_cross_entropy,
@@ -23,6 +24,7 @@ from tinytorch.core.spatial import (
     conv_transpose2d,
     max_pool2d,
 )
+from tinytorch.text.embeddings import create_sinusoidal_embeddings, embedding, rotary
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -30,12 +32,15 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "causal_mask",
     "conv1d",
     "conv2d",
     "conv_transpose1d",
     "conv_transpose2d",
+    "create_sinusoidal_embeddings",
     "cross_entropy",
     "dropout",
+    "embedding",
     "gelu",
     "huber_loss",
     "kaiming_normal",
@@ -49,6 +54,8 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "relu",
+    "rotary",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",
