@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core import spatial
 from tinytorch.core.layers import Flatten, Linear, Sequential
 from tinytorch.core.losses import cross_entropy

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from support.checks import assert_close
 from support.images import announced, convolved
-
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.spatial import conv1d, conv2d
 from tinytorch.core.tensor import Tensor, from_numpy

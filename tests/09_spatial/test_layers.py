@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.layers import Sequential
 from tinytorch.core.spatial import (
     AdaptiveAvgPool2d,

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from support.checks import assert_close
 from support.images import convolved
-
 from tinytorch.core.spatial import avg_pool2d, batch_norm, conv2d, conv_transpose2d, max_pool2d
 from tinytorch.core.tensor import from_numpy
 

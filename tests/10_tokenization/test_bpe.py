@@ -5,8 +5,8 @@ import pickle
 import random
 
 import pytest
-from support.bpe import naive_merges, naive_word
 
+from support.bpe import naive_merges, naive_word
 from tinytorch.text.tokenization import (
     BPETokenizer,
     CharTokenizer,

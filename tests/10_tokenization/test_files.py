@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from support.bpe import naive_word
 
+from support.bpe import naive_word
 from tinytorch.text.tokenization import BPETokenizer, CharTokenizer, Tokenizer, byte_symbols, split_words
 
 TEXT = "The naïve café: 'We'll see,' said the seagull.\n\n  42 # #  x² 你好 ## the the\t"

@@ -5,8 +5,8 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.bpe import naive_merges, naive_word
 
+from support.bpe import naive_merges, naive_word
 from tinytorch.text.tokenization import (
     SPECIAL_TOKENS,
     BPETokenizer,
