@@ -2,6 +2,7 @@
 """Layers, activations and losses as classes."""
 
 from tinytorch.core.activations import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinytorch.core.attention import AttentionBackward, MultiHeadAttention
 from tinytorch.core.layers import Dropout, Flatten, Identity, Linear, Module, Sequential
 from tinytorch.core.losses import (
     BCEWithLogitsLoss,
@@ -14,12 +15,25 @@ from tinytorch.core.losses import (
     NLLLoss,
 )
 from tinytorch.nn import functional
+from tinytorch.text.embeddings import (
+    Embedding,
+    EmbeddingBackward,
+    EmbeddingLayer,
+    PositionalEncoding,
+    RotaryBackward,
+    RotaryEmbedding,
+    SinusoidalEncoding,
+)
 
 __all__ = [
+    "AttentionBackward",
     "BCEWithLogitsLoss",
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
+    "EmbeddingBackward",
+    "EmbeddingLayer",
     "Flatten",
     "GELU",
     "HuberLoss",
@@ -31,11 +45,16 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "Module",
+    "MultiHeadAttention",
     "NLLLoss",
+    "PositionalEncoding",
     "ReLU",
+    "RotaryBackward",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalEncoding",
     "Softmax",
     "Softplus",
     "Tanh",
