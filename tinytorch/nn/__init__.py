@@ -14,6 +14,15 @@ from tinytorch.core.losses import (
     MSELoss,
     NLLLoss,
 )
+from tinytorch.models.transformer import (
+    GPT,
+    MLP,
+    LayerNorm,
+    LayerNormBackward,
+    RMSNorm,
+    RMSNormBackward,
+    TransformerBlock,
+)
 from tinytorch.nn import functional
 from tinytorch.text.embeddings import (
     Embedding,
@@ -36,18 +45,24 @@ __all__ = [
     "EmbeddingLayer",
     "Flatten",
     "GELU",
+    "GPT",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
+    "LayerNormBackward",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MLP",
     "MSELoss",
     "Module",
     "MultiHeadAttention",
     "NLLLoss",
     "PositionalEncoding",
+    "RMSNorm",
+    "RMSNormBackward",
     "ReLU",
     "RotaryBackward",
     "RotaryEmbedding",
@@ -58,5 +73,6 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerBlock",
     "functional",
 ]

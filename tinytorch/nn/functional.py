@@ -14,6 +14,7 @@ from tinytorch.core.losses import (
     mse_loss,
     nll_loss,
 )
+from tinytorch.models.transformer import layer_norm, rms_norm
 from tinytorch.text.embeddings import create_sinusoidal_embeddings, embedding, rotary
 
 __all__ = [
@@ -30,12 +31,14 @@ __all__ = [
     "kaiming_uniform",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "mse_loss",
     "nll_loss",
     "relu",
+    "rms_norm",
     "rotary",
     "scaled_dot_product_attention",
     "sigmoid",
