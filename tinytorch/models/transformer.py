@@ -56,7 +56,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     E = x.shape[-1]
     rows = x.data.reshape(-1, E)
     out = np.empty_like(rows)
-    mean = rows @ np.full_like(rows, 1 / E, shape=E)  # faster than rows.mean(axis=1)
+    mean = rows @ np.ones_like(rows, shape=E) / E  # faster than rows.mean(axis=1)
     scale = np.empty_like(mean)
     for block in _row_blocks(len(rows), E):
         normal = out[block]
@@ -267,15 +267,16 @@ class GPT(Module):
     def features(self, tokens, cache=None) -> Tensor:
         """What the last norm returns, one vector per token: (N, T) integers -> (N, T, E); see `forward`."""
         tokens = _token_array("GPT", tokens, self.vocab_size)
-        start = 0 if cache is None else len(cache[0])
-        if start + tokens.shape[-1] > self.max_seq_len:
+        start, T = 0 if cache is None else len(cache[0]), tokens.shape[-1]
+        if start + T > self.max_seq_len:
             raise ValueError(
-                f"GPT: a text of {start + tokens.shape[-1]} tokens is longer than max_seq_len {self.max_seq_len}; "
+                f"GPT: a text of {start + T} tokens is longer than max_seq_len {self.max_seq_len}; "
                 "cut the text, or make max_seq_len larger"
             )
+        causal = T > 1  # one token, the last, may see all
         x = self.dropout(self.embedding(tokens, start))
         for i, block in enumerate(self.blocks):
-            x = block(x, causal=True, cache=None if cache is None else cache[i])
+            x = block(x, causal=causal, cache=None if cache is None else cache[i])
         return self.norm(x)
 
     def head(self, x: Tensor) -> Tensor:
@@ -370,11 +371,13 @@ def _check_gpt2(path, found, num_heads):
     found   from GPT-2's name to (name in the file, shape, dtype)
     """
     shapes = {name: shape for name, (_, shape, _) in found.items()}
-    V, E = (*shapes.get("wte.weight", ()), 0, 0)[:2]
+    V, E = shapes["wte.weight"] if len(shapes.get("wte.weight", ())) == 2 else (0, 0)
     T = (*shapes.get("wpe.weight", ()), 0)[0]
     layers = {int(name.split(".")[1]) for name in found if re.match(r"h\.\d+\.", name)}
     table = _gpt2_tensors(V, T, E, max(layers, default=0) + 1)
     problems = []
+    if "wte.weight" in found and not E:
+        problems.append(f"shape: wte.weight is {shapes['wte.weight']} and should be (vocab_size, embed_dim)")
     for name, shape in table.values():
         if name not in found:
             problems.append(f"missing: {name}")
