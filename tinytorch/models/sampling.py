@@ -164,11 +164,11 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
             logits = model.head(x[:, -1])
         last = np.where(done, last, sample(logits, *settings, rng))
         yield last.copy()
-        done |= np.isin(last, stops)
+        done = np.isin(last, stops)  # for ever: a text that has ended repeats its last token
         if done.all():
             return
         unread = last[:, None]
-        tokens = np.concatenate([tokens, unread], axis=1)[:, -limit:]
+        tokens = np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]
 
 
 def stream(
