@@ -94,7 +94,9 @@ def _ruff(texts):
 
 
 def _public(text, kind):
-    return [n.name for n in ast.parse(text).body if isinstance(n, kind) and not n.name.startswith("_")]
+    """The names a door may show: neither private ones nor gradient rules."""
+    names = [node.name for node in ast.parse(text).body if isinstance(node, kind)]
+    return [name for name in names if not name.startswith("_") and not name.endswith("Backward")]
 
 
 def _door(name, table, files, doors):

@@ -1949,7 +1949,7 @@ Given; read `getitem`, skim the rest.
 def _index(index):
     """An index with arrays of its own in place of tensors, arrays and lists: it is kept for the gradient."""
     if isinstance(index, tuple):
-        return tuple(_index(i) for i in index)
+        return tuple(_index(list(i) if isinstance(i, tuple) else i) for i in index)
     if isinstance(index, Tensor):
         index = index.data
     elif isinstance(index, list):

@@ -101,7 +101,8 @@ back.
 
 <details><summary>Hint 1</summary>
 
-`x.data.reshape(-1, fan_in)` lines up all rows, whatever the axes before them.
+`x.data.reshape(n, fan_in)` lines up all n rows, whatever the axes before them; n is the product of their lengths
+(`math.prod`; -1 would do, but not where `fan_in` is 0).
 </details>
 <details><summary>Hint 2</summary>
 
@@ -147,7 +148,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
         x, bias = _one_dtype(x, bias)
     ### BEGIN SOLUTION
-    rows = x.data if x.ndim == 2 else x.data.reshape(-1, fan_in)
+    rows = x.data if x.ndim == 2 else x.data.reshape(math.prod(x.shape[:-1]), fan_in)
     out = rows @ weight.data
     if bias is not None:
         out += bias.data

@@ -58,8 +58,6 @@ by reference counting while `backward` walks it.
 import functools
 import itertools
 import math
-import shutil
-import subprocess
 from operator import attrgetter
 
 import numpy as np
@@ -343,6 +341,8 @@ class Function:
             data = x._data
             if g is None:
                 raise RuntimeError(f"{self} returned no gradient for input {i}, which requires one")
+            if isinstance(g, Tensor) or not hasattr(g, "dtype"):
+                raise RuntimeError(f"{self} returned a {type(g).__name__} for input {i}; gradients are arrays")
             if g.shape != data.shape:
                 raise RuntimeError(
                     f"{self} returned a gradient of shape {g.shape} for input {i} of shape {data.shape}; "
@@ -941,8 +941,8 @@ class MatmulBackward(Function, op="matmul"):
         dx = dy = None
         ### BEGIN SOLUTION
         if x.ndim > 2 and y.ndim == 2:  # as in the forward pass: one large product
-            grad = grad.reshape(-1, grad.shape[-1])
-            x = x.reshape(-1, x.shape[-1])
+            rows = math.prod(x.shape[:-1])
+            grad, x = grad.reshape(rows, grad.shape[-1]), x.reshape(rows, x.shape[-1])
         if a.requires_grad:
             dx = grad @ y.swapaxes(-1, -2)
             dx = dx.reshape(a.shape) if dx.size == a.size else unbroadcast(dx, x.shape).reshape(a.shape)
@@ -1119,7 +1119,8 @@ class MaxBackward(Function, op="max"):
         (x,) = self.inputs
         axis = self.saved["axis"]
         ### BEGIN SOLUTION
-        share = (x.data == self.saved["extreme"]).astype(grad.dtype)
+        share = (x.data == self.saved["extreme"]) | (x.data != x.data)  # NaN is the extreme where there is one
+        share = share.astype(grad.dtype)
         share /= share.sum(axis=axis, keepdims=True)
         share *= stretch(grad, x.shape, axis)
         return share
@@ -1159,9 +1160,10 @@ class LogsumexpBackward(Function, op="logsumexp"):
 
     def backward(self, grad):
         (x,) = self.inputs
-        out = self.saved["out"]
+        out, axis = self.saved["out"], self.saved["axis"]
         dx = np.exp(x.data - np.where(np.isfinite(out), out, 0))
-        dx *= stretch(grad, x.shape, self.saved["axis"])
+        total = dx.sum(axis=axis, keepdims=True)  # 1, but for what rounding took from a large out
+        dx *= stretch(grad, x.shape, axis) / (total + (total == 0))
         return dx
 
 
@@ -1740,8 +1742,8 @@ class LinearBackward(Function, op="linear"):
 
     def backward(self, grad):
         x, weight = self.inputs[:2]
-        rows = x.data.reshape(-1, x.shape[-1])
-        grad = grad.reshape(-1, grad.shape[-1])
+        many = math.prod(x.shape[:-1])
+        rows, grad = x.data.reshape(many, x.shape[-1]), grad.reshape(many, grad.shape[-1])
         ### BEGIN SOLUTION
         dx = (grad @ weight.data.T).reshape(x.shape) if x.requires_grad else None
         dweight = rows.T @ grad if weight.requires_grad else None
@@ -2186,7 +2188,7 @@ def backward(tensor, gradient=None):
         if x.grad is None:
             x.grad = np.asarray(grad) if x in own else np.array(grad)
         else:
-            x.grad = x.grad + grad if x.grad.ndim == 0 else np.add(x.grad, grad, out=x.grad)
+            x.grad = np.add(x.grad, grad, out=x.grad)
 
 
 def _retained(root):
@@ -2357,6 +2359,13 @@ gradients too: a little recorder notices all that f uses.
 
 # %%
 #| export
+def _leaf(x):
+    """A tensor with the array of x and without its history."""
+    leaf = x.detach()
+    leaf.requires_grad = x.requires_grad
+    return leaf
+
+
 def checkpoint(f, *inputs):
     """f(*inputs), keeping only the inputs: `backward` computes f again instead of holding its intermediate arrays.
 
@@ -2370,15 +2379,16 @@ def checkpoint(f, *inputs):
     def notice(out, op, tensors, saved):
         captured.update((id(x), x) for x in tensors if x._requires_grad)
 
+    leaves = [_leaf(x) for x in inputs]  # so that an input which f reaches on its own, too, is told from the one given
     state = generator().bit_generator.state
     recorder = set_recorder(notice)
     try:
-        out = f(*inputs)
+        out = f(*leaves)
     finally:
         set_recorder(recorder)
     if out._requires_grad:  # nothing computed here does: f returns a tensor as it found it
         captured[id(out)] = out
-    for x in inputs:
+    for x in leaves:
         captured.pop(id(x), None)
     return result(out.data, "checkpoint", *inputs, *captured.values(), f=f, given=len(inputs), state=state)
 
@@ -2388,7 +2398,7 @@ class CheckpointBackward(Function, op="checkpoint"):
 
     def backward(self, grad):
         given = self.saved["given"]
-        leaves = [Tensor(x, requires_grad=x.requires_grad, dtype=x.dtype) for x in self.inputs[:given]]
+        leaves = [_leaf(x) for x in self.inputs[:given]]
         random = generator().bit_generator
         now, random.state = random.state, self.saved["state"]
         recorder = set_recorder(record)
@@ -2516,7 +2526,7 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
 
     Returns True. Raises RuntimeError that names the input, the place, and both numbers.
     """
-    if isinstance(inputs, (Tensor, np.ndarray, float)):
+    if not isinstance(inputs, (list, tuple)):
         inputs = [inputs]
     inputs = [Tensor(x, requires_grad=True, dtype=np.float64) for x in inputs]
     out = f(*inputs)
@@ -2633,6 +2643,9 @@ class Graph:
         return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *arrows, "}"])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        import shutil  # here, because these two take longer to import than the rest of the library
+        import subprocess
+
         bundle = {"text/plain": str(self), "text/vnd.mermaid": str(self)}
         if shutil.which("dot"):
             drawn = subprocess.run(["dot", "-Tsvg"], input=self.dot, capture_output=True, text=True, check=True)

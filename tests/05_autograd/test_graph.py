@@ -1,11 +1,12 @@
 """graph(tensor): a drawing of how a tensor was computed."""
 
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
-from tinytorch.core import autograd
 from tinytorch.core.autograd import Graph, graph
 from tinytorch.core.tensor import Tensor
 
@@ -122,7 +123,7 @@ class TestOtherForms:
         assert repr(drawing) == str(drawing)
 
     def test_a_notebook_gets_text_without_graphviz(self, loss, monkeypatch):
-        monkeypatch.setattr(autograd.shutil, "which", lambda program: None)
+        monkeypatch.setattr(shutil, "which", lambda program: None)
         drawing = graph(loss)
         assert drawing._repr_mimebundle_() == {"text/plain": str(drawing), "text/vnd.mermaid": str(drawing)}
 
@@ -131,9 +132,9 @@ class TestOtherForms:
             stdout = "<svg/>"
 
         calls = []
-        monkeypatch.setattr(autograd.shutil, "which", lambda program: "/bin/dot")
+        monkeypatch.setattr(shutil, "which", lambda program: "/bin/dot")
         monkeypatch.setattr(
-            autograd.subprocess, "run", lambda command, **options: calls.append((command, options["input"])) or Done
+            subprocess, "run", lambda command, **options: calls.append((command, options["input"])) or Done
         )
         drawing = graph(loss)
         assert drawing._repr_mimebundle_(include=None, exclude=None)["image/svg+xml"] == "<svg/>"

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.autograd import Function, gradcheck
 from tinytorch.core.tensor import Tensor
 from tinytorch.text.embeddings import (

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.tensor import manual_seed, randint
 from tinytorch.text.embeddings import Embedding, EmbeddingLayer, PositionalEncoding, SinusoidalEncoding
 

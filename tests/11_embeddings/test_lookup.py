@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.layers import Module
 from tinytorch.core.tensor import Tensor, manual_seed, randn, set_recorder
 from tinytorch.text.embeddings import Embedding, embedding

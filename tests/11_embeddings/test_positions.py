@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.tensor import Tensor, randn
 from tinytorch.text.embeddings import PositionalEncoding, SinusoidalEncoding, create_sinusoidal_embeddings
 

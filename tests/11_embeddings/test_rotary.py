@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.tensor import Tensor, from_numpy, randn, set_recorder
 from tinytorch.text.embeddings import RotaryEmbedding, rotary
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
 from tinytorch.core.layers import Linear, Module
 from tinytorch.core.tensor import Tensor, cat, manual_seed, randn

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 import pytest
-from support.checks import assert_close
 
+from support.checks import assert_close
 from tinytorch.core.activations import softmax
 from tinytorch.core.attention import (
     AttentionBackward,

@@ -2,6 +2,9 @@
 
 `python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
 is the package without any. What takes long to import is imported once; each run is a fork of this process.
+
+A mistake may name the test that catches it, `caught_by = "test_file.py::test_name"`; then only that one runs.
+`--find` runs all tests of the lesson and prints the first that fails.
 """
 
 import compileall
@@ -25,8 +28,19 @@ def mistakes(slug):
         return tomllib.load(file)["mistake"]
 
 
-def run(slug, folder, output):
-    """In a fork: pytest's exit code for the tests of the lesson on the package in `folder`."""
+class First:
+    """A pytest plugin that writes the name of the first failing test into a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not self.file.exists():
+            self.file.write_text(report.nodeid.split("[")[0].split("/", 2)[2], encoding="utf-8")
+
+
+def run(tests, folder, output):
+    """In a fork: pytest's exit code for the tests on the package in `folder`."""
     sys.path.insert(0, str(folder))
     os.environ["TINYTORCH_STAGE"] = str(folder)
     os.chdir(ROOT)
@@ -35,16 +49,18 @@ def run(slug, folder, output):
     os.dup2(file, 2)
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", str(folder / "scratch")]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--ignore-glob=*agreement*"]
-    return int(pytest.main([*options, f"tests/{slug}"]))
+    return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
 
-def main(slug):
+def main(slug, find=False):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         package = write_stage(folder / "right", COURSE.module(slug).number) / "tinytorch"
         compileall.compile_dir(package, quiet=1)  # copies keep it, but for the file that is changed
         nothing = {"name": "no mistake", "file": "__init__.py", "old": "", "new": ""}
-        for number, mistake in enumerate([nothing, *mistakes(slug)]):
+        entries = mistakes(slug)
+        named = sorted({entry["caught_by"] for entry in entries if "caught_by" in entry})
+        for number, mistake in enumerate([nothing, *entries]):
             wrong = folder / str(number)
             shutil.copytree(package, wrong / "tinytorch")
             file = wrong / "tinytorch" / mistake["file"]
@@ -55,19 +71,23 @@ def main(slug):
             text = text.replace(mistake["old"], mistake["new"]) if mistake["old"] else text
             compile(text, mistake["file"], "exec")
             file.write_text(text, encoding="utf-8")
+            tests = [mistake["caught_by"]] if "caught_by" in mistake else named if mistake is nothing else []
+            if find or not tests:
+                tests = [""]
             child = os.fork()
             if not child:
                 code = 70
                 try:
-                    code = run(slug, wrong, folder / "output")
+                    code = run([f"tests/{slug}/{test}" for test in tests], wrong, folder / "output")
                 finally:
                     os._exit(code)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            print(f"{mistake['name']}: {code}", flush=True)
+            first = wrong / "first"
+            print(f"{mistake['name']}: {first.read_text() if find and first.exists() else code}", flush=True)
             if code != (0 if mistake is nothing else 1):
                 print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
             shutil.rmtree(wrong)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "--find" in sys.argv)

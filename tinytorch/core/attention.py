@@ -14,6 +14,15 @@ from tinytorch.core.layers import Linear, Module, _positive
 from tinytorch.core.tensor import Tensor, broadcast_shape, floating, from_numpy, generator, pair, result
 
 
+def _share(scores):
+    """Turn every row of the array `scores` into shares that add up to 1, in place; rows of -inf into zeros."""
+    scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
+    np.exp(scores, out=scores)
+    total = scores @ np.ones_like(scores, shape=scores.shape[-1:])  # faster than scores.sum(axis=-1)
+    total += total == 0
+    scores *= (1 / total)[..., None]
+
+
 def causal_mask(T: int, S: int | None = None) -> Tensor:
     """Who may look at whom if nobody may look ahead: (T, S) booleans, True on and below the diagonal.
 
@@ -54,15 +63,6 @@ def _bias(mask, causal, T, S, dtype):
         ahead = _wall(causal_mask(T, S).data, dtype)
         bias = ahead if bias is None else bias + ahead
     return bias
-
-
-def _share(scores):
-    """Turn every row of the array `scores` into shares that add up to 1, in place; rows of -inf into zeros."""
-    scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
-    np.exp(scores, out=scores)
-    total = scores @ np.ones_like(scores, shape=scores.shape[-1:])  # faster than scores.sum(axis=-1)
-    total += total == 0
-    scores *= (1 / total)[..., None]
 
 
 def _check(q, k, v, causal, dropout):

@@ -47,7 +47,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if bias.shape != (fan_out,):
             raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
         x, bias = _one_dtype(x, bias)
-    rows = x.data if x.ndim == 2 else x.data.reshape(-1, fan_in)
+    rows = x.data if x.ndim == 2 else x.data.reshape(math.prod(x.shape[:-1]), fan_in)
     out = rows @ weight.data
     if bias is not None:
         out += bias.data

@@ -1109,7 +1109,7 @@ def stack(tensors, axis: int = 0) -> Tensor:
 def _index(index):
     """An index with arrays of its own in place of tensors, arrays and lists: it is kept for the gradient."""
     if isinstance(index, tuple):
-        return tuple(_index(i) for i in index)
+        return tuple(_index(list(i) if isinstance(i, tuple) else i) for i in index)
     if isinstance(index, Tensor):
         index = index.data
     elif isinstance(index, list):

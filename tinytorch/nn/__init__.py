@@ -2,7 +2,7 @@
 """Layers, activations and losses as classes."""
 
 from tinytorch.core.activations import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
-from tinytorch.core.attention import AttentionBackward, MultiHeadAttention
+from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.layers import Dropout, Flatten, Identity, Linear, Module, Sequential
 from tinytorch.core.losses import (
     BCEWithLogitsLoss,
@@ -14,34 +14,35 @@ from tinytorch.core.losses import (
     MSELoss,
     NLLLoss,
 )
-from tinytorch.models.transformer import (
-    GPT,
-    MLP,
-    LayerNorm,
-    LayerNormBackward,
-    RMSNorm,
-    RMSNormBackward,
-    TransformerBlock,
+from tinytorch.core.spatial import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    MaxPool2d,
 )
+from tinytorch.models.transformer import GPT, MLP, LayerNorm, RMSNorm, TransformerBlock
 from tinytorch.nn import functional
-from tinytorch.text.embeddings import (
-    Embedding,
-    EmbeddingBackward,
-    EmbeddingLayer,
-    PositionalEncoding,
-    RotaryBackward,
-    RotaryEmbedding,
-    SinusoidalEncoding,
-)
+from tinytorch.text.embeddings import Embedding, EmbeddingLayer, PositionalEncoding, RotaryEmbedding, SinusoidalEncoding
 
 __all__ = [
-    "AttentionBackward",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "BinaryCrossEntropyLoss",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
-    "EmbeddingBackward",
     "EmbeddingLayer",
     "Flatten",
     "GELU",
@@ -51,20 +52,18 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
-    "LayerNormBackward",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "MLP",
     "MSELoss",
+    "MaxPool2d",
     "Module",
     "MultiHeadAttention",
     "NLLLoss",
     "PositionalEncoding",
     "RMSNorm",
-    "RMSNormBackward",
     "ReLU",
-    "RotaryBackward",
     "RotaryEmbedding",
     "Sequential",
     "SiLU",

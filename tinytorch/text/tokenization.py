@@ -266,7 +266,9 @@ def _word_pattern(ascii):
         letters, numbers, blank = "[A-Za-z]+", "[0-9]+", r"\t-\r "
         others = rf"[^A-Za-z0-9{blank}]+"
     else:
-        more = "".join(chr(i) for i in range(0x20000) if unicodedata.category(chr(i)) in ("Nl", "No"))
+        numerals = {i for i in range(0x20000) if unicodedata.category(chr(i)) in ("Nl", "No")}
+        starts, ends = ([chr(i) for i in sorted(numerals) if i + step not in numerals] for step in (-1, 1))
+        more = "".join(f"{start}-{end}" for start, end in zip(starts, ends))  # as ranges, the pattern is twice as fast
         letter = rf"[^\W\d_{more}]"
         letters, numbers = rf"(?:[A-Za-z]++{letter}*|{letter}+)", rf"[\d{more}]+"  # ASCII first: it is quicker
         blank = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
