@@ -25,6 +25,7 @@ from tinytorch.core.spatial import (
     ConvTranspose2d,
     MaxPool2d,
 )
+from tinytorch.models.transformer import GPT, MLP, LayerNorm, RMSNorm, TransformerBlock
 from tinytorch.nn import functional
 from tinytorch.text.embeddings import Embedding, EmbeddingLayer, PositionalEncoding, RotaryEmbedding, SinusoidalEncoding
 
@@ -45,19 +46,23 @@ __all__ = [
     "EmbeddingLayer",
     "Flatten",
     "GELU",
+    "GPT",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MLP",
     "MSELoss",
     "MaxPool2d",
     "Module",
     "MultiHeadAttention",
     "NLLLoss",
     "PositionalEncoding",
+    "RMSNorm",
     "ReLU",
     "RotaryEmbedding",
     "Sequential",
@@ -67,5 +72,6 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerBlock",
     "functional",
 ]

@@ -24,6 +24,7 @@ from tinytorch.core.spatial import (
     conv_transpose2d,
     max_pool2d,
 )
+from tinytorch.models.transformer import layer_norm, rms_norm
 from tinytorch.text.embeddings import create_sinusoidal_embeddings, embedding, rotary
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "kaiming_uniform",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
@@ -54,6 +56,7 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "relu",
+    "rms_norm",
     "rotary",
     "scaled_dot_product_attention",
     "sigmoid",
