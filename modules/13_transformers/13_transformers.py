@@ -12,6 +12,32 @@
 #     name: python3
 # ---
 
+# %% [markdown]
+"""
+# 13 · Transformers: blocks that add to a stream, and a model that writes
+
+| | |
+|---|---|
+| **You have** | tokens, vectors with places, attention, gradients for all of it, an optimizer (modules 01 to 12) |
+| **You will build** | layer norm and RMS norm with their rules, the MLP, the transformer block, GPT, sampling, a small cache, a reader for GPT-2's weights |
+| **You will be able to** | say why a block is built as it is, count the parameters of any GPT on paper, train one on a text, and explain temperature, top-k and top-p to the person who turns the knobs |
+
+Needs modules 01 to 12. Exports `models/transformer.py` and `models/sampling.py`. Hard; about five hours.
+
+```
+   "the c"                                                                         "a"
+      |                                                                             ^
+   tokens ---> vector + place ---> block ---> block ---> ... ---> norm ---> logits ---> draw one
+   (N, T)        (N, T, E)        (N, T, E)                    (N, T, E)   (N, T, V)
+                     ^                                                        |
+                     +---------------- one table, used at both ends ----------+
+```
+
+Attention moves information between places. What is missing is everything around it: something that keeps numbers in a
+sane range through dozens of layers, something that computes *at* each place, a way to stack it all so that gradients
+arrive at the bottom, and a loop that turns "what may come next" into a text.
+"""
+
 # %%
 #| default_exp models.transformer
 
@@ -37,8 +63,77 @@ from tinytorch.core.layers import Dropout, Linear, Module, _one_dtype, _positive
 from tinytorch.core.tensor import Tensor, floating, generator, ones, result, zeros
 from tinytorch.text.embeddings import EmbeddingLayer
 
+# %%
+import tempfile
+import time
+from pathlib import Path
 
-# %% nbgrader={"grade": false, "grade_id": "transformers-layer-norm", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+import matplotlib.pyplot as plt
+from safetensors.numpy import save_file
+
+from tinytorch.core.autograd import grad, gradcheck
+from tinytorch.core.losses import cross_entropy
+from tinytorch.core.optimizers import AdamW
+from tinytorch.core.tensor import randint, randn
+from tinytorch.text.embeddings import Embedding
+from tinytorch.text.tokenization import CharTokenizer
+
+np.set_printoptions(precision=4, suppress=True)
+
+# %% [markdown]
+"""
+## Why a norm?
+
+A layer multiplies by a matrix. If the matrix makes vectors 1.2 times longer, what do twenty of them do? And 0.8? Before
+you run the cell, work out `1.2 ** 20` and `0.8 ** 20`, roughly.
+"""
+
+# %%
+x = randn(100, 64, rng=0).data
+print("gain     after 1       5        10        20 layers")
+for gain in (0.8, 1.0, 1.2):
+    signal, sizes = x, []
+    for layer in range(20):
+        signal = signal @ (gain / 8 * randn(64, 64, rng=layer).data)  # 8 = sqrt(64): gain 1 keeps the size
+        sizes.append(signal.std())
+    print(gain, "  ", "  ".join(f"{sizes[i]:8.3f}" for i in (0, 4, 9, 19)))
+
+# %% [markdown]
+"""
+A factor that is hardly wrong once is badly wrong after twenty layers, and no initialisation stays right while the
+weights are being trained. So do not hope; *measure and divide*. Take one vector, the numbers at one place of the
+text. Subtract its mean, divide by its standard deviation:
+
+```
+   x                2     4     4    10        mean 20 / 4 = 5
+   x - mean        -3    -1    -1     5        variance (9 + 1 + 1 + 25) / 4 = 9, so divide by 3
+   normal          -1   -1/3  -1/3   5/3       mean 0, variance 1
+   out = normal * weight + bias                weight and bias are learnt, one number each per column
+```
+
+Whatever came in, a vector of a known size goes out. It needs no other examples and no other places, so it works alike
+for a batch of one, for the first token, in training and afterwards.
+
+Two things go wrong in practice. A vector of equal numbers has variance 0, so a small eps is added *under the root*. And
+people divide by E - 1 (`torch.std` does): nothing crashes, and weights from elsewhere give slightly wrong answers.
+
+### Naive, and why it is slow
+
+As a NumPy expression this is one line. It goes through the whole array again and again, and main memory is slow. We do the same to a few rows at a time: what was written a moment ago is then still in the cache of the processor.
+`_row_blocks` below cuts the rows, `_norm_inputs` checks the shapes; both are given.
+"""
+
+
+# %%
+def naive_layer_norm(x, weight, bias, eps=1e-5):
+    """x (..., E) an array."""
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
+
+
+print(naive_layer_norm(np.array([2.0, 4.0, 4.0, 10.0]), 1, 0))
+
+
+# %%
 #| export
 _BLOCK = 131072  # elements: a few rows at a time, which the second-level cache holds together with what is made of them
 
@@ -63,6 +158,32 @@ def _norm_inputs(op, x, eps, *parameters):
     return [x, *(_one_dtype(x, p)[1] for p in tensors[1:])]
 
 
+# %% [markdown]
+"""
+**Write the heart of `layer_norm`.** For one block of rows: `normal` is a view of the output, so everything happens in
+place. Fill it with the rows minus their means. The variance of each row is the sum of its squares divided by E (use
+`np.einsum("ij,ij->i", ...)`, which makes no array of squares). Store `1 / sqrt(variance + eps)` in `scale[block]`. Then
+multiply by the scale of each row, multiply by the weight, add the bias.
+
+`layer_norm([2.0, 4.0, 4.0, 10.0], np.ones(4), np.zeros(4))` is `[-1, -0.3333, -0.3333, 1.6667]`.
+
+<details><summary>Hint 1</summary>
+
+`np.subtract(a, b, out=normal)` writes a - b into `normal`. One number per row is a column: `mean[block, None]`.
+</details>
+<details><summary>Hint 2</summary>
+
+With both operands `normal`, the einsum is the sum of squares of each row. `eps` goes inside the root.
+</details>
+<details><summary>Hint 3</summary>
+
+The last three lines are `*=`, `*=` and `+=` on `normal`: with `scale[block, None]`, `weight.data` and `bias.data`.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "transformers-layer-norm", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Every vector shifted to mean 0 and scaled to variance 1; then each of its numbers times a weight, plus a bias.
 
@@ -89,6 +210,73 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
         normal += bias.data
         ### END SOLUTION
     return result(out.reshape(x.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
+
+
+# %%
+print(layer_norm([2.0, 4.0, 4.0, 10.0], np.ones(4), np.zeros(4)))
+print(layer_norm([7.0, 7.0, 7.0, 7.0], np.ones(4), np.zeros(4)), "for a vector of equal numbers")
+signal = Tensor(x)
+for layer in range(20):
+    signal = layer_norm(signal @ (1.2 / 8 * randn(64, 64, rng=layer).data), np.ones(64), np.zeros(64))
+print(f"the gain of 1.2 again, after 20 layers with a norm after each: {signal.data.std():.3f}")
+
+# %% [markdown]
+"""
+## A gradient that does not forget
+
+Say the loss is the first number of the output. The output is `(x - mean) * scale`, so the tempting rule is `dx = grad *
+scale`: with our vector, `[1, 0, 0, 0] / 3`. It treats mean and scale as constants, and they are not: raise the first
+number, and the mean rises for all; the variance changes too, and with it the scale of all.
+
+There is a way to see that the tempting rule is wrong without any derivation. Add 1 to every number of x: the output
+stays exactly the same. So the gradient, summed over a row, must be 0. Double the vector: the output stays the same
+again. So the gradient must be orthogonal to the vector (measured from its mean). `[1, 0, 0, 0] / 3` is neither. The
+right rule takes out just these two parts:
+
+```
+   dnormal = grad * weight
+   dx      = scale * ( dnormal  -  mean(dnormal)  -  normal * mean(dnormal * normal) )
+                                   the shift            the stretch
+
+   grad             1      0      0      0            mean  1/4
+   grad * normal   -1      0      0      0            mean -1/4
+   in brackets     1/2   -1/3   -1/3    1/6           1 - 1/4 - (-1)(-1/4) = 1/2, and so on
+   dx              1/6   -1/9   -1/9    1/18          sums to 0
+```
+
+Half of what the tempting rule says, for this number. A model trained with it does learn, only worse, and nobody
+notices: this is one of the most common bugs in hand-written frameworks.
+
+**Write the heart of `LayerNormBackward`.** We kept two numbers per row, mean and scale; `center` is `x - mean` of the
+block, an array of our own, and `g`, `r`, `d` are the block's gradient, scale and place in `dx`. Because `normal = center
+* r`, the parts are, with one array `product = g * center`:
+
+```
+   dweight   +=  r @ product                             the sum over rows of grad * normal
+   dbias     +=  ones @ g
+   constant   =  -r * (g @ weight) / E                   one number per row: minus the shift
+   tilt       =  -r^3 * (product @ weight) / E           one number per row: minus the stretch, for center
+   d          =  g * weight * r  +  center * tilt  +  constant
+```
+
+Sums are written as matrix products because those are several times faster than `sum`. Fill `d` in place:
+`np.multiply(g, weight, out=d)`, then `*=` and `+=`.
+
+<details><summary>Hint 1</summary>
+
+A vector times a matrix sums over rows, a matrix times a vector over columns: `r @ product` is (E,), `product @ weight`
+is (rows,).
+</details>
+<details><summary>Hint 2</summary>
+
+`np.ones_like(r) @ g` is the sum of the rows. One number per row becomes a column by `[:, None]`.
+</details>
+<details><summary>Hint 3</summary>
+
+After `np.multiply(g, weight, out=d)`: `d *= r[:, None]`, `center *= tilt[:, None]`, `d += center`, `d += constant[:,
+None]`.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformers-layer-norm-backward", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -124,6 +312,83 @@ class LayerNormBackward(Function, op="layer_norm"):
             d += constant[:, None]
             ### END SOLUTION
         return dx.reshape(x.shape), dweight, dbias
+
+
+# %%
+row = Tensor([2.0, 4.0, 4.0, 10.0], requires_grad=True)
+dx = grad(layer_norm(row, np.ones(4), np.zeros(4)), row, [1.0, 0.0, 0.0, 0.0])
+for name, rule in {"the rule": dx, "the tempting one": np.array([1, 0, 0, 0]) / 3}.items():
+    print(f"{name:16} {rule}  shift {abs(rule.sum()):.4f}, stretch {abs(rule @ (row.data - 5)):.4f}")
+
+arrays = [randn(*shape, rng=i).data for i, shape in enumerate([(3, 5), (5,), (5,)])]
+print("agrees with finite differences:", gradcheck(layer_norm, arrays))
+
+# %% [markdown]
+"""
+### Is it worth the trouble?
+
+The naive formula written with tensors runs through the rules of module 05: right, and every step keeps an array. Both,
+forward and backward, on the activations of a text of 1024 tokens and width 768:
+"""
+
+
+# %%
+def fastest(function, times=5):
+    """Milliseconds of the fastest of some calls."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) * 1e3
+
+
+def in_tensors(x, weight, bias):
+    return (x - x.mean(-1, keepdims=True)) / (x.var(-1, keepdims=True) + 1e-5).sqrt() * weight + bias
+
+
+wide, weight, bias = (randn(*shape, rng=0, requires_grad=True) for shape in [(1024, 768), (768,), (768,)])
+seed = randn(1024, 768, rng=1).data
+for norm in (in_tensors, layer_norm):
+    print(f"{norm.__name__:12} {fastest(lambda norm=norm: norm(wide, weight, bias).backward(seed)):7.2f} ms")
+kept = layer_norm(wide, weight, bias)._grad_fn.saved
+print(
+    f"kept for the gradient besides x: {sum(a.nbytes for a in kept.values()) / 1e3:.1f} kB; x has {wide.data.nbytes / 1e3:.0f} kB"
+)
+
+# %% [markdown]
+"""
+## Without the mean: RMS norm
+
+Is the shift needed at all? Newer models (LLaMA and most after it) leave it out: divide by the root of the mean square,
+multiply by a weight, no bias. By hand, for `[1, 7]`: the mean square is (1 + 49) / 2 = 25, so the result is `[0.2,
+1.4]`.
+
+**Write the heart of `rms_norm` and of its rule.** Forward: `scale` is `1 / sqrt(sum of squares / E + eps)` for all rows
+at once; then block by block the rows times their scales into `out[block]`, times the weight. Backward, the part along
+the vector goes and the shift stays:
+
+```
+   dweight  +=  r @ product                    product = g * rows[block]
+   tilt      =  -r^3 * (product @ weight) / E
+   d         =  rows[block] * tilt  +  g * weight * r
+```
+
+<details><summary>Hint 1</summary>
+
+The forward pass is `layer_norm` without mean and bias: the same einsum, on `rows` as they came in, which must not be
+changed.
+</details>
+<details><summary>Hint 2</summary>
+
+`np.multiply(rows[block], scale[block, None], out=out[block])`, then `out[block] *= weight.data`.
+</details>
+<details><summary>Hint 3</summary>
+
+In the rule, fill `d` with `np.multiply(rows[block], tilt[:, None], out=d)`; then `product` is free to hold `g * weight`
+(`out=product`), is multiplied by `r[:, None]`, and added to `d`.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformers-rms-norm", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -176,6 +441,15 @@ class RMSNormBackward(Function, op="rms_norm"):
 
 
 # %%
+print(rms_norm([1.0, 7.0], [1.0, 1.0]), " agrees with finite differences:", gradcheck(rms_norm, arrays[:2]))
+
+# %% [markdown]
+"""
+As layers, with parameters that start so that they change nothing.
+"""
+
+
+# %%
 #| export
 class LayerNorm(Module):
     """`layer_norm` with a weight (dim,) that starts at 1 and a bias (dim,) that starts at 0."""
@@ -209,7 +483,34 @@ class RMSNorm(Module):
         return f"dim={self.weight.size}, eps={self.eps}"
 
 
-# %% nbgrader={"grade": false, "grade_id": "transformers-block", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown]
+"""
+## Thinking at each place: the MLP
+
+Attention mixes places: what it returns is a weighted mean of values, and a mean is a very simple function. The MLP is
+the other half of the work. It looks at one place alone: a linear layer to four times the width, a bend, a linear layer
+back. Two thirds of the parameters of a block are here.
+
+**Write `MLP.forward`**: `fc1`, then `gelu`, then `fc2`.
+
+`MLP(8)` has 8 * 32 + 32 + 32 * 8 + 8 = 552 parameters, and maps (..., 8) to (..., 8).
+
+<details><summary>Hint 1</summary>
+
+It is one line: three calls, one inside the other.
+</details>
+<details><summary>Hint 2</summary>
+
+The innermost is `self.fc1(x)`.
+</details>
+<details><summary>Hint 3</summary>
+
+`gelu` stands between them and not after the second: the answer must be free to be negative.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "transformers-mlp", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 class MLP(Module):
     """Two linear layers with a gelu between them: every place thinks for itself.
@@ -232,6 +533,60 @@ class MLP(Module):
         ### END SOLUTION
 
 
+# %%
+print(MLP(8).num_parameters(), MLP(8)(randn(2, 5, 8)).shape)
+
+# %% [markdown]
+"""
+## The stream, and blocks that add to it
+
+How should attention and MLP be put together? One after the other, each replacing what came in? Then a layer that has
+not learnt anything yet passes on garbage, and everything below it learns from garbage. The idea of residual networks
+(He et al. 2015) is to *add*:
+
+```
+        the stream (N, T, E)
+            |
+            +-------> norm1 ---> attention --+        each place asks the others,
+            |                                |
+            + <------------------------------+        and its answer is added
+            |
+            +-------> norm2 -----> MLP ------+        each place thinks about what it has heard,
+            |                                |
+            + <------------------------------+        and its answer is added
+            |
+            v
+```
+
+Follow the line on the left from the bottom to the top: nothing stands in the way, only sums. A sum passes its gradient
+on unchanged, so the lowest block receives the gradient of the loss directly, however many blocks there are. Blocks
+read from the stream and write into it, and what one writes is there for all the later ones.
+
+The norm could also stand *on* the line, after each sum: `x = norm(x + attention(x))`. The first transformer (2017) had
+it there, "post-norm". GPT-2 moved it into the branch, "pre-norm". Which is better? Measure it, after writing it.
+
+**Write `TransformerBlock.forward`**, in two lines: the stream plus the dropped-out answer of attention to the normed
+stream; then the same with the MLP and the second norm. Mask, causal and cache go to attention.
+
+With the last matrices of both branches set to 0 the block returns x, bit for bit.
+
+<details><summary>Hint 1</summary>
+
+`self.dropout(...)` is around each answer, never around the sum.
+</details>
+<details><summary>Hint 2</summary>
+
+`x = x + self.dropout(self.attention(self.norm1(x), mask, causal, cache))` is the first line.
+</details>
+<details><summary>Hint 3</summary>
+
+The second line must read the new x: `self.norm2(x)` with what attention has just added.
+</details>
+"""
+
+
+# %% nbgrader={"grade": false, "grade_id": "transformers-block", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
 class TransformerBlock(Module):
     """Attention, then an MLP; each reads a normalised copy of the stream and adds its answer to the stream itself.
 
@@ -255,6 +610,212 @@ class TransformerBlock(Module):
         x = x + self.dropout(self.attention(self.norm1(x), mask, causal, cache))
         return x + self.dropout(self.mlp(self.norm2(x)))
         ### END SOLUTION
+
+
+# %%
+block = TransformerBlock(8, 2, rng=0)
+stream_in = randn(1, 5, 8, rng=1)
+for end in (block.attention.out_proj, block.mlp.fc2):
+    end.weight.data, end.bias.data = 0 * end.weight.data, 0 * end.bias.data
+print("a block that says nothing changes nothing:", (block(stream_in).data == stream_in.data).all())
+
+# %% [markdown]
+"""
+### Pre-norm, post-norm, no norm
+
+Three kinds of block, stacked 2, 8 and 32 deep, with weights large enough that each layer keeps the size of its input.
+How large is the gradient of the loss by the matrices of the first block, of the last, and of all together? And does a
+stack of four learn a small task, repeating the eight tokens it has just read, at a learning rate of 0.01 from the
+first step on? (Nothing learnt is a loss of log(6) = 1.79.)
+"""
+
+
+# %%
+class PostNormBlock(TransformerBlock):
+    def forward(self, x, mask=None, causal=False, cache=None):
+        x = self.norm1(x + self.attention(x, mask, causal, cache))
+        return self.norm2(x + self.mlp(x))
+
+
+class NoNormBlock(TransformerBlock):
+    def forward(self, x, mask=None, causal=False, cache=None):
+        x = x + self.attention(x, mask, causal, cache)
+        return x + self.mlp(x)
+
+
+def gradient_sizes(Block, depth):
+    blocks = [Block(64, 4, rng=i) for i in range(depth)]
+    for p in (p for block in blocks for p in block.parameters() if p.ndim == 2):
+        p.data *= np.float32(math.sqrt(3))  # Linear starts with a variance of 1 / (3 fan_in)
+    x = randn(2, 16, 64, rng=0)
+    for block in blocks:
+        x = block(x, causal=True)
+    (LayerNorm(64)(x) * randn(2, 16, 64, rng=99)).mean().backward()
+    return [math.hypot(*(np.linalg.norm(p.grad) for p in block.parameters() if p.ndim == 2)) for block in blocks]
+
+
+print(f"{'':18} depth   first block   last block   all blocks")
+with np.errstate(all="ignore"):  # without norms it overflows, which is the point
+    for Block in (NoNormBlock, PostNormBlock, TransformerBlock):
+        for depth in (2, 8, 32):
+            sizes = gradient_sizes(Block, depth)
+            print(f"{Block.__name__:18} {depth:5} {sizes[0]:13.3g} {sizes[-1]:12.3g} {math.hypot(*sizes):12.3g}")
+
+
+# %%
+class Repeater(Module):
+    """Reads eight tokens and says them again."""
+
+    def __init__(self, Block, depth):
+        self.embedding = EmbeddingLayer(6, 32, 16, rng=0)
+        self.blocks = [Block(32, 4, rng=i) for i in range(depth)]
+        self.norm, self.out = LayerNorm(32), Linear(32, 6, rng=1)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, causal=True)
+        return self.out(self.norm(x))
+
+
+def learn_to_repeat(Block, steps=70):
+    rng, model = np.random.default_rng(0), Repeater(Block, 4)
+    optimizer = AdamW(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(steps):
+        tokens = np.tile(rng.integers(0, 6, (16, 8)), 2)
+        optimizer.zero_grad()
+        loss = cross_entropy(model(tokens[:, :-1])[:, 7:], tokens[:, 8:])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+for Block in (NoNormBlock, PostNormBlock, TransformerBlock):
+    losses = learn_to_repeat(Block)
+    print(
+        f"{Block.__name__:18} loss at the start {losses[0]:.2f}, after 30 steps {losses[30]:.3f}, at the end {losses[-1]:.3f}"
+    )
+
+# %% [markdown]
+"""
+Without norms the gradient of the first block explodes with the depth. With post-norm it does not explode, but the
+gradient of all blocks together grows with the depth, so a step that is right for a shallow model is too long for a deep
+one: that is why such models need a slow warm-up of the learning rate (Xiong et al. 2020 derive it). With pre-norm it
+soon stops growing, because the stream grows as blocks add to it and the last norm divides by just that. And of the
+three, one has learnt the task in these steps at this bold rate. The price: the larger the stream, the less a late block
+can change it.
+
+## GPT
+
+All parts are here. A GPT is an embedding, a stack of blocks in which nobody looks ahead, a last norm (the stream was
+never normalised itself), and a *head* that turns each vector into V logits.
+
+The head is the interesting part. It needs a matrix with a column for every token: how well does this vector fit
+"cat"? But there is already a table with a row for every token. Use it twice: the logit of a token is the product of
+the vector with that token's own row. This is called *weight tying*. It saves V * E parameters, in a small model with many
+tokens most of them, and a rare token's row is then trained at every step, for the head pushes all rows at every step while the
+embedding only sees the rows that occur.
+
+### Counting on paper
+
+```
+                         numbers                         E = 64, V = 30, T = 64, 2 blocks
+   token table           V E                                             1,920
+   place table           T E                                             4,096
+   attention             E 3E + 3E  +  E E + E        = 4 E^2 + 4 E     16,640
+   MLP                   E 4E + 4E  +  4E E + E       = 8 E^2 + 5 E     33,088
+   two norms             2 * 2E                       =         4 E        256
+   a block                                             12 E^2 + 13 E    49,984    twice: 99,968
+   last norm             2E                                                128
+   the head              nothing: it is the token table                      0
+                                                                       106,112
+```
+
+### How to start
+
+GPT-2's recipe. Matrices and tables are drawn from a normal distribution with standard deviation 0.02, biases are 0.
+Small weights make small logits, so the first loss is log(V). The matrices that *end* an answer (attention's `out_proj`,
+the MLP's `fc2`) are smaller still, by `sqrt(2 * num_layers)`: there are 2 * num_layers answers, and a sum of n
+independent numbers is `sqrt(n)` times as large as one. So the stream leaves a stack of any depth about as it entered.
+
+### Tokens, checked first
+
+The functions that read tokens live in a file of their own, together with the sampling below. The first checks what it
+is given before anything is computed: numbers that are no integers, tokens that are not in the vocabulary.
+"""
+
+
+# %%
+#| export models.sampling
+"""Sampling: from logits to a token, and from token to token to a text.
+
+They work on any language model with `features`, `head`, `blocks`, `vocab_size` and `max_seq_len`, as a GPT has.
+"""
+
+import contextlib
+
+import numpy as np
+
+from tinytorch.core.autograd import no_grad
+from tinytorch.core.layers import Module, _positive
+from tinytorch.core.optimizers import _number
+from tinytorch.core.tensor import Tensor, as_array, from_numpy, generator
+
+
+# %%
+#| export models.sampling
+def _token_array(who, tokens, vocab_size):
+    """`tokens` as an array of integers, every one of them in the vocabulary."""
+    if isinstance(tokens, (str, bytes)):
+        raise TypeError(f"{who} needs tokens, got text; encode it first: tokenizer.encode(text)")
+    tokens = as_array(tokens)
+    if tokens.ndim == 0:
+        raise ValueError(f"{who} needs tokens of shape (N, T) or (T,), got one number; put it in a list")
+    if tokens.size == 0:
+        return tokens.astype(np.intp)  # an empty list has no dtype of its own
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"{who} needs whole numbers as tokens, got {tokens.dtype}; tokenizer.encode gives them")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"{who}: token {low if low < 0 else high} is out of range 0 to {vocab_size - 1}; "
+            "vocab_size must be that of the tokenizer"
+        )
+    return tokens
+
+
+# %% [markdown]
+"""
+**Write three parts of `GPT`.**
+
+`_initialise`: for every named parameter `p` with two axes, assign to `p.data` float32 normal numbers from `rng` times
+`std`, which is 0.02, or 0.02 / sqrt(2 * num_layers) if the name ends with one of `ends`. A parameter whose name ends
+with "bias" becomes zeros. The weights of the norms stay at 1.
+
+`features`: the embedding of the tokens, the first of them at place `start`, goes through dropout, then through the
+blocks, then through the last norm. Block i gets `cache[i]`, or None if there is no cache.
+
+`head`: the product with the token table, turned on its side, as one `linear` without bias.
+
+A `GPT(30, 64, 2, 4, max_seq_len=64)` has the 106,112 parameters of the table above.
+
+<details><summary>Hint 1</summary>
+
+`self.named_parameters()` gives pairs; `name.endswith(ends)` takes a tuple. `rng.standard_normal(p.shape,
+dtype=np.float32)` draws; multiply by `np.float32(std)`, so that nothing becomes float64.
+</details>
+<details><summary>Hint 2</summary>
+
+`self.embedding(tokens, start)` adds the places too. Inside the loop, `x = block(x, causal=causal, cache=...)`.
+</details>
+<details><summary>Hint 3</summary>
+
+The table is `self.embedding.token_embedding.weight`, shape (V, E); `linear` wants (E, V), so hand it `.T`. Autograd adds
+up the gradients of both uses by itself: it is one tensor.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformers-gpt", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -387,23 +948,79 @@ class GPT(Module):
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-# %% nbgrader={"grade": false, "grade_id": "transformers-probabilities", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
-#| export models.sampling
-"""Sampling: from logits to a token, and from token to token to a text.
+# %%
+V, E, layers, T = 30, 64, 2, 64
+gpt = GPT(V, E, layers, num_heads=4, max_seq_len=T, rng=0)
+by_hand = V * E + T * E + layers * (12 * E * E + 13 * E) + 2 * E
+print("parameters:", gpt.num_parameters(), " by hand:", by_hand)
+tokens = randint(0, V, (8, T), rng=1)
+print(f"first loss: {cross_entropy(gpt(tokens), randint(0, V, (8, T), rng=2)).item():.3f}   log(V): {math.log(V):.3f}")
 
-They work on any language model with `features`, `head`, `blocks`, `vocab_size` and `max_seq_len`, as a GPT has.
+before = gpt(tokens).data
+changed = tokens.data.copy()
+changed[:, 40:] = 0
+differs = (gpt(changed).data != before).any(axis=(0, 2))
+print("tokens changed from place 40 on; the first logits that differ are those of place", differs.argmax())
+
+# %% [markdown]
+"""
+The last line is worth a thought. One forward pass over T tokens is T exercises at once: at every place the model is
+asked for the next token, and sees only what was before. If it could see one place further, the loss would fall to 0
+and the model would be useless.
+
+## From logits to a token
+
+The model says logits, here for five tokens. Which one should come next?
+
+```
+   logits              2      1      0     -1     -2
+   softmax          .636   .234   .086   .032   .012       draw from these: temperature 1
+
+   temperature 0.5  .865   .117   .016   .002   .000       logits divided by 0.5: the likely become likelier
+   temperature 2    .429   .260   .158   .096   .058       divided by 2: flatter, bolder, wronger
+   temperature 0       1      0      0      0      0       the limit: always the likeliest ("greedy")
+
+   top_k = 2        .731   .269      0      0      0       only the 2 likeliest; scaled up to add up to 1
+   top_p = 0.9      .665   .245   .090      0      0       as few as reach 0.9: .636 + .234 = .871 is not enough,
+                                                           with .086 it is .957
+```
+
+Greedy is safe and dull; it runs in circles. Temperature 1 is honest, and honesty has a flaw: a vocabulary has tens of
+thousands of tokens that are each next to impossible, and together they are not. Sooner or later one is drawn, and the
+model has to go on from nonsense. Top-k and top-p cut this tail off. Top-k always keeps the same number; top-p adapts:
+one token where the model is sure, hundreds where anything may follow.
+
+The traps: temperature 0 is a division by zero (it must mean argmax). `e^logit` overflows, so the largest logit is
+subtracted first. Of equal logits, top-k must keep exactly k. And top-p must keep the token that *reaches* p, or of a
+token with probability 0.95 and p = 0.9 nothing is left.
+
+**Write the heart of `token_probabilities`.** Peak and temperature 0 are dealt with (as top_k = 1). First the softmax of
+`(logits - peak) / temperature` along the last axis; a tiny temperature may overflow to -inf, which is right, so it goes
+under `np.errstate(over="ignore")`. Without top_k and top_p, that is all. Else sort, the likeliest first, with a stable
+sort of `-logits`; `np.take_along_axis` gives `ranked`, the probabilities in that order. Top-k: everything from place k
+on becomes 0, and the rest is scaled up again. Top-p below 1: a token goes if the tokens *before* it already reach p;
+scale up again. `np.put_along_axis` brings them back into place.
+
+<details><summary>Hint 1</summary>
+
+`order = (-logits).argsort(axis=-1, kind="stable")`; the last axis is cut with `ranked[..., top_k:]`; scaling up is
+`ranked /= ranked.sum(axis=-1, keepdims=True)`.
+</details>
+<details><summary>Hint 2</summary>
+
+`ranked.cumsum(axis=-1)` counts a token itself. What stands before token i is the sum up to i - 1: `before` is the
+running sum without its last entry, and belongs to `ranked[..., 1:]`. The first token always stays.
+</details>
+<details><summary>Hint 3</summary>
+
+`ranked[..., 1:][before >= top_p] = 0` writes through the slice into `ranked`. The last line is `np.put_along_axis(p,
+order, ranked, axis=-1)`.
+</details>
 """
 
-import contextlib
 
-import numpy as np
-
-from tinytorch.core.autograd import no_grad
-from tinytorch.core.layers import Module, _positive
-from tinytorch.core.optimizers import _number
-from tinytorch.core.tensor import Tensor, as_array, from_numpy, generator
-
-
+# %% nbgrader={"grade": false, "grade_id": "transformers-probabilities", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export models.sampling
 def _check_sampling(temperature, top_k, top_p):
     _number("sampling", "temperature", temperature)
     if top_k is not None:
@@ -449,6 +1066,52 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
     return p
 
 
+# %%
+five = [2.0, 1.0, 0.0, -1.0, -2.0]
+knobs = [{}, {"temperature": 0.5}, {"temperature": 2.0}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.9}]
+figure, axes = plt.subplots(1, 6, figsize=(11, 2), sharey=True)
+for axis, options in zip(axes, knobs):
+    p = token_probabilities(five, **options)
+    name = ", ".join(f"{key} {value}" for key, value in options.items()) or "softmax"
+    print(f"{name:16}", p)
+    axis.bar(range(5), p)
+    axis.set_title(name, fontsize=9)
+plt.show()
+
+# %% [markdown]
+"""
+### Drawing
+
+How do you draw from `[.636, .234, .086, .032, .012]` with nothing but a uniform random number? Lay the probabilities
+end to end, and see on which piece the number falls:
+
+```
+   0                          .636         .871  .957 .988  1
+   |-------------0-------------|-----1------|--2--|-3-|4|
+                                        ^
+                                      0.78  ->  token 1
+```
+
+**Write `sample`.** `heights` is the running sum of `p` along the last axis. `mark` is one uniform number for every row,
+from `generator(rng)`, times the last height (which is 1, up to rounding). The token is the number of heights that are
+not above the mark.
+
+<details><summary>Hint 1</summary>
+
+Every row needs its own number: the shape is that of p with a last axis of 1, `(*p.shape[:-1], 1)`.
+</details>
+<details><summary>Hint 2</summary>
+
+The last height, kept as an axis: `heights[..., -1:]`.
+</details>
+<details><summary>Hint 3</summary>
+
+`(heights <= mark)` is True for the pieces that end before the mark; the sum counts them. A piece of length 0 can never
+be hit that way.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "transformers-sample", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export models.sampling
 def sample(logits, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, rng=None):
@@ -461,6 +1124,42 @@ def sample(logits, temperature: float = 1.0, top_k: int | None = None, top_p: fl
     mark = generator(rng).random((*p.shape[:-1], 1)) * heights[..., -1:]
     return (heights <= mark).sum(axis=-1)
     ### END SOLUTION
+
+
+# %%
+drawn = sample(np.tile(five, (10_000, 1)), rng=0)
+print("10,000 draws:  ", np.bincount(drawn) / 10_000)
+print("probabilities: ", token_probabilities(five))
+
+# %% [markdown]
+"""
+## Writing a text
+
+Read the prompt, draw a token, append it, read again. Read *what* again? Everything, says the plain way: for the 100th
+token the model reads 99 tokens, all of which it has read before. But nobody looks ahead, so what happened at the
+earlier places cannot have changed. Of each earlier place attention needs two things only, its keys and values. Keep
+them, and a new token costs one place instead of a hundred.
+
+Module 12 prepared this: `MultiHeadAttention.forward(cache=)` hands its new keys and values to `cache.append` and goes
+on with what comes back, all of them so far. (Module 17 returns to this, and does it for large models.)
+
+**Write `_LayerCache.append`.** The arrays `self.k` and `self.v`, with room for `capacity` places on the axis before the
+last, are there. Write the new keys and values at places `self.length` and following, count `self.length` up by as many
+as came, and return tensors of all the places that are filled: views, made with `from_numpy`.
+
+<details><summary>Hint 1</summary>
+
+How many came is `k.shape[-2]`. Remember where they start before counting up.
+</details>
+<details><summary>Hint 2</summary>
+
+The places are the second axis from the end: `self.k[..., start : self.length, :] = k.data`.
+</details>
+<details><summary>Hint 3</summary>
+
+What is returned begins at 0: `from_numpy(self.k[..., : self.length, :])`, and the same with v.
+</details>
+"""
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformers-cache", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
@@ -489,28 +1188,50 @@ class _LayerCache:
         ### END SOLUTION
 
 
+# %%
+reader = [_LayerCache(T) for _ in gpt.blocks]
+pieces = [gpt(tokens[:, start : start + 16], cache=reader).data for start in range(0, T, 16)]
+print("read in four pieces with a cache, or at once:", np.abs(np.concatenate(pieces, axis=1) - before).max(), "apart")
+
+# %% [markdown]
+"""
+Three details decide whether a generator can be trusted.
+
+*The window.* The model has `max_seq_len` places. A text that grows beyond them goes on with its last `max_seq_len`
+tokens. Then every token moves to another place in each step, so cached keys are those of the wrong place, and the cache
+has to go: from there on each token costs a whole window. (Rotary places, which only know distances, do better.)
+
+*The mode.* Dropout must be off and nothing may be recorded, and afterwards everything must be as it was: also if
+something fails, also if somebody stops listening to a stream halfway. `_evaluating` does that, for one token at a time,
+because between two tokens the caller's code runs.
+
+*The end.* In a batch, texts end at different moments. One that has met its stop token repeats it until all have.
+
+**Write the loop of `_continue`.** Under `_evaluating(layers)`, the features are those of `tokens` without a cache, else
+those of `unread` with it; the logits are the head of the last place. Outside of it: `last` is a `sample` with
+`settings` and `rng`, except in rows that are `done`, which keep their `last`. Yield a copy. A row is done if its last
+token is among `stops`; if all are, return. Now only `last` is unread, as a column; and it is appended to `tokens`, of
+which the last `limit` columns are kept.
+
+<details><summary>Hint 1</summary>
+
+`model.features(tokens) if cache is None else model.features(unread, cache)`, then `model.head(x[:, -1])`: logits of one
+place, not of all.
+</details>
+<details><summary>Hint 2</summary>
+
+`np.where(done, last, sample(logits, *settings, rng))`, and `np.isin(last, stops)`.
+</details>
+<details><summary>Hint 3</summary>
+
+A column is `last[:, None]`; `np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]` appends it and moves the
+window.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "transformers-generate", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export models.sampling
-def _token_array(who, tokens, vocab_size):
-    """`tokens` as an array of integers, every one of them in the vocabulary."""
-    if isinstance(tokens, (str, bytes)):
-        raise TypeError(f"{who} needs tokens, got text; encode it first: tokenizer.encode(text)")
-    tokens = as_array(tokens)
-    if tokens.ndim == 0:
-        raise ValueError(f"{who} needs tokens of shape (N, T) or (T,), got one number; put it in a list")
-    if tokens.size == 0:
-        return tokens.astype(np.intp)  # an empty list has no dtype of its own
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"{who} needs whole numbers as tokens, got {tokens.dtype}; tokenizer.encode gives them")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(
-            f"{who}: token {low if low < 0 else high} is out of range 0 to {vocab_size - 1}; "
-            "vocab_size must be that of the tokenizer"
-        )
-    return tokens
-
-
 def _prompts(prompt, vocab_size):
     """The prompt as an array of tokens (N, T)."""
     try:
@@ -632,6 +1353,191 @@ def generate(
     return tokens if isinstance(prompt, np.ndarray) else tokens.tolist()
 
 
+# %%
+print("with a cache:   ", gpt.generate([1, 2, 3], 10, rng=0))
+print("without:        ", gpt.generate([1, 2, 3], 10, rng=0, use_cache=False))
+print("two at once:    ", gpt.generate([[1, 2, 3], [4, 5, 6]], 5, rng=0))
+print("greedy, untrained:", gpt.generate([1, 2, 3], 10, temperature=0))
+for wrong in ({"top_p": 0}, {"temperature": -1}, {"stop": 99}):
+    try:
+        gpt.generate([1, 2, 3], 10, **wrong)
+    except ValueError as error:
+        print(error)
+
+# %% [markdown]
+"""
+The untrained model, asked greedily, repeats itself for ever. That is the tied table at work: the stream still holds
+mostly the vector of the token just read, and of all rows that one fits its own row best.
+
+## A model that has read something
+
+A text of seven sentences, character by character. A batch is eight windows of it; the targets are the same windows,
+moved by one. Before training, after some, and at the end, let it write.
+"""
+
+# %%
+TEXT = """the sun rises in the east and sets in the west. the moon follows the sun, and the stars follow the moon.
+in the east there is a hill, and on the hill there is a house. in the house there lives a cat.
+the cat sleeps in the east room in the morning, and in the west room in the evening.
+in the west there is a river, and on the river there is a boat. in the boat there lives a dog.
+the dog sleeps under the sail in the morning, and looks at the stars in the evening.
+when the moon rises, the dog sings to the moon, and the cat on the hill sings to the dog.
+"""
+tokenizer = CharTokenizer()
+tokenizer.build_vocab([TEXT])
+ids = np.array(tokenizer.encode(TEXT))
+
+
+def windows(rng, N, T):
+    """N windows of T tokens from the text, and the same moved by one."""
+    places = rng.integers(0, len(ids) - T, N)[:, None] + np.arange(T)
+    return ids[places], ids[places + 1]
+
+
+writer = GPT(tokenizer.vocab_size, 64, 2, 4, max_seq_len=64, rng=0)
+optimizer = AdamW(writer.parameters(), lr=4e-3)
+rng, losses = np.random.default_rng(0), []
+start = time.perf_counter()
+for step in range(301):
+    inputs, targets = windows(rng, 8, 64)
+    optimizer.zero_grad()
+    loss = cross_entropy(writer(inputs), targets)
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+    if step in (0, 100, 300):
+        text = tokenizer.decode(writer.generate(tokenizer.encode("the "), 90, temperature=0.5, rng=0))
+        print(f"step {step}, loss {loss.item():.2f}, {time.perf_counter() - start:.1f} s: {text!r}")
+
+plt.figure(figsize=(6, 2))
+plt.plot(losses)
+plt.axhline(math.log(tokenizer.vocab_size), color="gray", linestyle=":")
+plt.ylabel("loss")
+plt.show()
+
+# %% [markdown]
+"""
+First noise, then words, then sentences, some of which are in the text and some of which are not. The dotted line is
+log(V). A loss of 0.3 nats means that on average the right character has the probability e^-0.3 = 0.74. The same trained
+model, with the knobs turned:
+"""
+
+# %%
+for options in ({"temperature": 0}, {"temperature": 0.7}, {"temperature": 1.5}, {"temperature": 1.5, "top_k": 3}):
+    print(f"{options}: {tokenizer.decode(writer.generate(tokenizer.encode('in the '), 70, **options, rng=2))!r}")
+print("one by one:", end=" ")
+for token in writer.stream(tokenizer.encode("the cat"), 200, temperature=0.5, stop=tokenizer.encode("."), rng=4):
+    print(tokenizer.decode([token]), end="")
+print()
+
+# %% [markdown]
+"""
+## What does it cost?
+
+Time per token while a text grows, with and without cache. Without, the n-th token reads n tokens. With it, it reads
+one, and compares it with n keys. And the cache is not free: it holds keys and values, 2 * layers * E numbers per token.
+"""
+
+
+# %%
+def times_per_token(model, count, use_cache):
+    """Milliseconds each of `count` tokens took."""
+    stamps = [time.perf_counter()]
+    for _ in model.stream([1], count, use_cache=use_cache):
+        stamps.append(time.perf_counter())
+    return np.diff(stamps) * 1e3
+
+
+larger = GPT(256, 128, 4, 4, max_seq_len=192, rng=0)
+cached, plain = (times_per_token(larger, 192, use_cache) for use_cache in (True, False))
+print("   tokens read     ms for the next: with cache      without")
+for n in (16, 64, 128, 176):
+    near = slice(n - 8, n + 8)
+    print(f"{n:12} {np.median(cached[near]):32.2f} {np.median(plain[near]):13.2f}")
+print(f"all 192: {cached.sum():.0f} ms with, {plain.sum():.0f} ms without")
+print(f"cache: {2 * 4 * 128 * 4} bytes per token; weights: {4 * larger.num_parameters() / 1e6:.1f} MB")
+
+plt.figure(figsize=(6, 2))
+plt.plot(plain, label="without")
+plt.plot(cached, label="with cache")
+plt.xlabel("token")
+plt.ylabel("ms")
+plt.ylim(0, 1.5 * np.quantile(plain, 0.95))
+plt.legend()
+plt.show()
+
+# %% [markdown]
+"""
+And training: where do the parameters and the arithmetic of one step sit? A matrix of n numbers costs 2 n operations per
+token forward and twice that backward, 6 n in all. Attention adds 12 T E per token and layer for scores and means (half
+of it wasted on places ahead).
+"""
+
+
+# %%
+def budget(V, E, layers, T):
+    """Parameters, and million operations per token and training step, of the parts of a GPT."""
+    parts = {"token table (head)": (V * E, 6 * V * E), "places": (T * E, 0)}
+    parts["attention: matrices"] = layers * (4 * E * E + 4 * E), 6 * layers * 4 * E * E
+    parts["attention: scores"] = 0, layers * 12 * T * E
+    parts["MLP"] = layers * (8 * E * E + 5 * E), 6 * layers * 8 * E * E
+    parts["norms"] = layers * 4 * E + 2 * E, 0
+    return parts
+
+
+for name, sizes in {"the one above": (256, 128, 4, 192), "GPT-2 medium": (50257, 1024, 24, 1024)}.items():
+    parts = budget(*sizes)
+    count, work = (sum(column) for column in zip(*parts.values()))
+    print(f"{name}: {count:,} parameters, {work / 1e6:,.1f} million operations per token")
+    for part, (n, operations) in parts.items():
+        print(f"    {part:20} {n / count:6.1%} of the parameters, {operations / work:6.1%} of the arithmetic")
+
+# %% [markdown]
+"""
+The embedding's share shrinks as models grow; width counts squared, the vocabulary once.
+
+## Somebody else's weights: GPT-2
+
+Your GPT computes what GPT-2 computes, so it can run with GPT-2's weights: they are published as a safetensors file (the
+format of module 07's checkpoints). Only the names differ:
+
+```
+   ours                                   GPT-2's              shape
+   embedding.token_embedding.weight       wte.weight           (V, E)
+   embedding.pos_encoding....             wpe.weight           (T, E)
+   blocks.0.norm1.weight, .bias           h.0.ln_1....         (E,)
+   blocks.0.attention.in_proj....         h.0.attn.c_attn      (E, 3E)     queries, keys, values, as ours
+   blocks.0.attention.out_proj....        h.0.attn.c_proj      (E, E)
+   blocks.0.norm2....                     h.0.ln_2             (E,)
+   blocks.0.mlp.fc1....                   h.0.mlp.c_fc         (E, 4E)
+   blocks.0.mlp.fc2....                   h.0.mlp.c_proj       (4E, E)
+   norm.weight, .bias                     ln_f....             (E,)
+```
+
+GPT-2 stores its matrices (in, out), as we do; most PyTorch checkpoints have them the other way round, and a square
+matrix that is transposed by mistake crashes nothing.
+
+**Write the loop of `_gpt2_tensors`.** For every block and every entry of `_GPT2_LAYERS`, add two entries to `table`:
+from our name of the weight to the pair of GPT-2's name and shape, `times` multiplied by E; and the same for the bias,
+which has one number per output.
+
+`_gpt2_tensors(10, 4, 2, 1)["blocks.0.mlp.fc1.bias"]` is `("h.0.mlp.c_fc.bias", (8,))`.
+
+<details><summary>Hint 1</summary>
+
+Two loops: `for i in range(num_layers)` and `for ours, (theirs, times) in _GPT2_LAYERS.items()`.
+</details>
+<details><summary>Hint 2</summary>
+
+The shape is `tuple(n * E for n in times)`; its last entry, still as a tuple, is `shape[-1:]`.
+</details>
+<details><summary>Hint 3</summary>
+
+`table[f"blocks.{i}.{ours}.weight"] = f"h.{i}.{theirs}.weight", shape`.
+</details>
+"""
+
+
 # %% nbgrader={"grade": false, "grade_id": "transformers-gpt2", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 _GPT2_LAYERS = {  # what GPT-2 calls the layers of a block, and the shape of their weights as multiples of the width
@@ -662,6 +1568,15 @@ def _gpt2_tensors(V, T, E, num_layers):
     return table
 
 
+# %% [markdown]
+"""
+The rest is care, and given: the names, shapes and dtypes are read from the header of the file and compared before one
+number is loaded; all that is wrong is listed at once.
+"""
+
+
+# %%
+#| export
 def _check_gpt2(path, found, num_heads):
     """The settings of the GPT whose tensors are `found` in a file, and its `_gpt2_tensors`.
 
@@ -716,3 +1631,107 @@ def _read_gpt2(path, num_heads):
         ):
             raise ValueError(f"from_gpt2: {path} has an lm_head.weight of its own, which in a GPT is wte.weight")
     return settings, {ours: read[theirs].astype(np.float32) for ours, (theirs, _) in table.items()}
+
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "model.safetensors"
+    table = _gpt2_tensors(50, 16, 128, 2)
+    random = np.random.default_rng(0)
+    tensors = {f"transformer.{name}": random.normal(0, 0.1, shape).astype(np.float32) for name, shape in table.values()}
+    save_file(tensors, path)
+    stranger = GPT.from_gpt2(path)
+    print(f"read: {stranger.num_layers} blocks of width {stranger.embed_dim}, {stranger.num_heads} heads")
+    print("it writes", stranger.generate([1, 2, 3], 5, rng=0))
+
+    del tensors["transformer.ln_f.bias"]
+    tensors["transformer.h.1.mlp.c_fc.weight"] = tensors["transformer.h.1.mlp.c_fc.weight"].T.copy()
+    save_file(tensors, path)
+    try:
+        GPT.from_gpt2(path)
+    except ValueError as error:
+        print(str(error).replace(folder, "..."))
+
+# %% [markdown]
+"""
+With the real file, the `model.safetensors` of GPT-2 small, and the tokenizer of module 10 reading GPT-2's
+`vocab.json` and `merges.txt`, this is all it takes to have GPT-2 write.
+
+## All together
+"""
+
+# %%
+# Norms: what they promise, and rules that agree with finite differences.
+normed = LayerNorm(32)(5 + 3 * randn(4, 7, 32, rng=0)).data
+np.testing.assert_allclose(normed.mean(-1), 0, atol=1e-5)
+np.testing.assert_allclose(normed.var(-1), 1, rtol=1e-3)
+np.testing.assert_allclose((RMSNorm(32)(randn(4, 32, rng=1)).data ** 2).mean(-1), 1, rtol=1e-3)
+assert gradcheck(layer_norm, arrays)
+assert gradcheck(rms_norm, arrays[:2])
+
+# A model: one table for both ends, nobody looks ahead, and a cache changes no token.
+model = GPT(20, 16, 2, 4, max_seq_len=8, rng=0)
+assert model.num_parameters() == 20 * 16 + 8 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16
+assert sum(isinstance(layer, Embedding) for layer in model.modules()) == 1
+early, late = model([[1, 2, 3, 4]]).data, model([[1, 2, 3, 9]]).data
+assert (early[:, :3] == late[:, :3]).all()
+assert (early[:, 3] != late[:, 3]).any()
+for options in ({"temperature": 0}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 3.0}):
+    texts = [model.generate([1, 2], 20, **options, rng=0, use_cache=use_cache) for use_cache in (True, False)]
+    assert texts[0] == texts[1]
+assert model.generate([1, 2], 20, temperature=0) == model.generate([1, 2], 20, top_k=1)
+print("parameters:", model.num_parameters(), " a text:", model.generate([1, 2], 8, rng=0))
+
+# %% [markdown]
+"""
+## Questions
+
+**1.** GPT-2 small has V = 50,257, T = 1024, E = 768, 12 blocks. Count its parameters. How many would it have without
+weight tying?
+
+<details><summary>Answer</summary>
+
+Token table 50257 * 768 = 38,597,376; places 1024 * 768 = 786,432; a block 12 * 768^2 + 13 * 768 = 7,087,872, twelve of
+them 85,054,464; the last norm 1,536. Together 124,439,808, the "124M" of its name. An untied head would add 38.6
+million, a third.
+</details>
+
+**2.** You train a GPT with 512 tokens of vocabulary and the loss starts at 31. What is wrong, probably?
+
+<details><summary>Answer</summary>
+
+It should start at log(512) = 6.2. At 31 the model is confident and wrong: the logits are large. With a tied head that
+happens if the table is drawn with standard deviation 1 instead of 0.02: the last norm makes vectors of length sqrt(E),
+and their products with such rows have a standard deviation of sqrt(E).
+</details>
+
+**3.** How large is the cache of GPT-2 small for one text of 1024 tokens, in float32? And for a model with 96 blocks of
+width 12,288 and texts of 2048 tokens, in 16 bits, for a batch of 32?
+
+<details><summary>Answer</summary>
+
+2 * 12 * 768 numbers per token are 18,432, times 4 bytes 73.7 kB; times 1024 it is 75.5 MB, against 498 MB of weights.
+The large one: 2 * 96 * 12288 * 2 bytes = 4.7 MB per token, 9.66 GB per text, 309 GB for the batch: nearly as much as
+its 350 GB of weights. That is why caches are what people who serve models think about.
+</details>
+
+**4.** A model gives the right token a probability of 0.99 at every step, and the other 0.01 to nonsense. What is the
+probability that a text of 300 tokens drawn at temperature 1 has no nonsense in it? What does top_p = 0.95 change?
+
+<details><summary>Answer</summary>
+
+0.99^300 = 0.049: nineteen texts in twenty go wrong somewhere. With top_p = 0.95 the first token alone reaches p, so
+the nonsense is never drawn. Real distributions are not so neat, but the arithmetic of long texts is.
+</details>
+
+**5.** Why is the cache thrown away once the text is longer than `max_seq_len`, and what would happen if it were kept and
+only its oldest entry dropped?
+
+<details><summary>Answer</summary>
+
+The vectors of the places are added before the first block. When the window moves by one, every token stands at another
+place, so all keys and values, in all blocks, would come out different. Keeping them mixes tokens that believe they are at
+place 7 with others that have moved on: the text goes on, and differs from what the model says to the same window. With
+places that enter as distances (RotaryEmbedding) the first block's keys can be kept.
+</details>
+"""

@@ -14,6 +14,26 @@ from tinytorch.core.optimizers import _number
 from tinytorch.core.tensor import Tensor, as_array, from_numpy, generator
 
 
+def _token_array(who, tokens, vocab_size):
+    """`tokens` as an array of integers, every one of them in the vocabulary."""
+    if isinstance(tokens, (str, bytes)):
+        raise TypeError(f"{who} needs tokens, got text; encode it first: tokenizer.encode(text)")
+    tokens = as_array(tokens)
+    if tokens.ndim == 0:
+        raise ValueError(f"{who} needs tokens of shape (N, T) or (T,), got one number; put it in a list")
+    if tokens.size == 0:
+        return tokens.astype(np.intp)  # an empty list has no dtype of its own
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"{who} needs whole numbers as tokens, got {tokens.dtype}; tokenizer.encode gives them")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"{who}: token {low if low < 0 else high} is out of range 0 to {vocab_size - 1}; "
+            "vocab_size must be that of the tokenizer"
+        )
+    return tokens
+
+
 def _check_sampling(temperature, top_k, top_p):
     _number("sampling", "temperature", temperature)
     if top_k is not None:
@@ -87,26 +107,6 @@ class _LayerCache:
         self.k[..., start : self.length, :] = k.data
         self.v[..., start : self.length, :] = v.data
         return from_numpy(self.k[..., : self.length, :]), from_numpy(self.v[..., : self.length, :])
-
-
-def _token_array(who, tokens, vocab_size):
-    """`tokens` as an array of integers, every one of them in the vocabulary."""
-    if isinstance(tokens, (str, bytes)):
-        raise TypeError(f"{who} needs tokens, got text; encode it first: tokenizer.encode(text)")
-    tokens = as_array(tokens)
-    if tokens.ndim == 0:
-        raise ValueError(f"{who} needs tokens of shape (N, T) or (T,), got one number; put it in a list")
-    if tokens.size == 0:
-        return tokens.astype(np.intp)  # an empty list has no dtype of its own
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"{who} needs whole numbers as tokens, got {tokens.dtype}; tokenizer.encode gives them")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(
-            f"{who}: token {low if low < 0 else high} is out of range 0 to {vocab_size - 1}; "
-            "vocab_size must be that of the tokenizer"
-        )
-    return tokens
 
 
 def _prompts(prompt, vocab_size):
