@@ -11,11 +11,10 @@ class CourseError(Exception):
 
 
 @dataclass(frozen=True)
-class Module:
+class Entry:
     number: int
     name: str
     title: str
-    points: int = 0
 
     @property
     def id(self):
@@ -27,19 +26,13 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Milestone:
-    number: int
-    name: str
-    title: str
+class Module(Entry):
+    points: int = 0
+
+
+@dataclass(frozen=True)
+class Milestone(Entry):
     needs: tuple = ()
-
-    @property
-    def id(self):
-        return f"{self.number:02d}"
-
-    @property
-    def slug(self):
-        return f"{self.id}_{self.name}"
 
 
 @dataclass
