@@ -24,9 +24,9 @@
 #| export
 """Memoization for models that write: keys and values of what was read are kept, so that no token is read twice.
 
-A `KVCache` keeps the numbers, in memory that is taken once; each of its layers is what `MultiHeadAttention` takes as its
-`cache`. `Memoized` is a language model with such a cache that also remembers which text it has read, and of the next
-text reads only what is new. The axes: N batch, T new places, S places with room, D the size of one head.
+A `KVCache` keeps the numbers, in memory that is taken once; each of its layers is what `MultiHeadAttention` takes as
+its `cache`. `Memoized` is a language model with such a cache that also remembers which text it has read, and of the
+next text reads only what is new. The axes: N batch, T new places, S places with room, D the size of one head.
 """
 
 import numpy as np
@@ -34,6 +34,7 @@ import numpy as np
 from tinytorch.core.layers import _positive
 from tinytorch.core.tensor import Tensor, floating, from_numpy
 from tinytorch.models.sampling import _prompts, _token_array, generate, stream
+
 
 # %% nbgrader={"grade": false, "grade_id": "memoization-bytes", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
@@ -221,8 +222,8 @@ class Memoized:
     cache   a KVCache for it, from now on this object's own; for one text and all places of the model by default
 
     `generate` and `stream` give what the model's own give, and keep what they have read for the next call: a text that
-    goes on where the last one ended, or begins as it did, is read from there on. Past the model's max_seq_len the window
-    moves with every token, and with it the place of all others: nothing can be kept, and all is read anew.
+    goes on where the last one ended, or begins as it did, is read from there on. Past the model's max_seq_len the
+    window moves with every token, and with it the place of all others: nothing can be kept, and all is read anew.
 
     Call cache.reset() after the model's weights have changed.
     """
@@ -288,7 +289,7 @@ class Memoized:
         found = stream(self, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache=False)
         N, T = _prompts(prompt, self.vocab_size).shape
         places = min(T + max(max_new_tokens - 1, 0), self.max_seq_len)  # the last token is found and not read
-        if N != self.cache.batch_size:
+        if self.cache.batch_size != N:
             raise ValueError(
                 f"Memoized: the cache is for {self.cache.batch_size} texts at a time, got {N}; "
                 "make one for this batch, KVCache.for_model(model, batch_size)"
@@ -313,3 +314,6 @@ class Memoized:
         """The prompt and what follows it, in the form of the prompt: list, array or tensor. See `stream`."""
         self.stream(prompt, max_new_tokens, temperature, top_k, top_p, stop, rng)  # checks, and reads nothing
         return generate(self, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache=False)
+
+    def __repr__(self):
+        return f"Memoized({type(self.model).__name__}, {self.cache})"
