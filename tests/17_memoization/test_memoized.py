@@ -191,7 +191,9 @@ class TestFeatures:
             assert_close(memo.features([PROMPT]), gpt.features([PROMPT]).data)
         assert read == [5, 5, 5]
 
-    def test_a_pass_that_was_broken_off_does_no_harm(self):
+    @pytest.mark.parametrize("place", ["embedding", "blocks.0", "blocks.1", "norm"])
+    @pytest.mark.parametrize("end", [[9, 2], [6, 6], [6, 6, 9], [9], []])
+    def test_a_pass_that_was_broken_off_does_no_harm(self, place, end):
         gpt = model(np.float64)
         memo, broken = Memoized(gpt), [False]
 
@@ -199,16 +201,16 @@ class TestFeatures:
             if broken[0]:
                 raise KeyboardInterrupt
 
-        gpt.blocks[1].register_forward_hook(fail)
+        dict(gpt.named_modules())[place].register_forward_hook(fail)
         with no_grad():
-            memo.features([PROMPT])
+            memo.features([[*PROMPT, 6, 6]])
             broken[0] = True
             with pytest.raises(KeyboardInterrupt):
                 memo.features([[*PROMPT, 9, 2]])
             broken[0] = False
-            got = memo.features([[*PROMPT, 9, 2]]).data
-            assert got.shape[1] == 2
-            assert np.abs(got - gpt.features([[*PROMPT, 9, 2]]).data[:, 5:]).max() < 1e-12
+            text = [[*PROMPT, *end]]
+            got = memo.features(text).data
+            assert np.abs(got - gpt.features(text).data[:, -got.shape[1] :]).max() < 1e-12
 
     def test_a_text_the_model_refuses_does_no_harm(self):
         gpt = model(np.float64)

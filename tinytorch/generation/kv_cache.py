@@ -220,10 +220,8 @@ class Memoized:
             )
         known = min(shared_prefix(self.tokens, tokens), self.cache.position, tokens.shape[1] - 1)
         self.cache.truncate(known)
-        self.tokens = tokens[:, :known]  # should reading fail, this much is still true
-        x = self.model.features(tokens[:, known:], self.cache)
         self.tokens = tokens
-        return x
+        return self.model.features(tokens[:, known:], self.cache)
 
     def stream(
         self,
