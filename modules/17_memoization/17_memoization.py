@@ -86,8 +86,8 @@ calls itself twice. How many calls does the 20th number take? For the 5th you ca
         1 0
 ```
 
-Fifteen calls, and the part below 3 is there twice, the part below 2 three times. The tree for n holds the trees for
-n - 1 and n - 2, so the calls grow as the numbers themselves do, by a factor of 1.6 for every step.
+Fifteen calls; the tree below 3 is there twice, the tree below 2 three times. The tree for n holds the trees for n - 1
+and n - 2, so the calls grow as the numbers themselves do.
 """
 
 
@@ -136,8 +136,8 @@ for n in (20, 200):
 # %% [markdown]
 """
 Python has it ready, as `functools.cache` and, with a limit to how much is kept, `functools.lru_cache(maxsize=...)`: when
-it is full, the answer that was asked for the longest time ago makes way. Module 10 uses one: a tokenizer that merges
-the pieces of a word works hard on it, and a text of thousands of words has only hundreds of different ones.
+it is full, the answer that nobody has asked for the longest makes way. A tokenizer is a good place for one: merging the
+bytes of a word is hard work (module 10), and a text says the same words again and again.
 
 Before you put a memo in front of anything, ask three questions. They are the plan of this lesson.
 
@@ -212,8 +212,8 @@ print(f"the last one put in front:  all places move by at least {np.abs(swapped 
 
 # %% [markdown]
 """
-The first difference is rounding: a matrix product of 13 rows adds up in another order than one of 12. (In float64 it is
-smaller by nine digits; the tests measure that.)
+The first number is 0 or next to it: a matrix product of 13 rows may add up in another order than one of 12, and round
+differently. Nothing else happens to the old places.
 
 A token put in *front* is another matter. Every place after it has another beginning, and stands one further to the
 right besides. A key that stays the same makes the memo; this one has changed everywhere.
@@ -447,7 +447,7 @@ the model, the lower layers have noted tokens that the upper ones never saw.
 
 ## All layers
 
-**Write the three missing pieces of `KVCache`** (two fences). In `__init__`: one array for all keys and one for all values,
+**Write the two missing pieces of `KVCache`.** In `__init__`: one array for all keys and one for all values,
 of shape `(layers, N, heads, S, D)`, and the list `self.layers` with a `CacheLayer` for each, which gets *its part* of
 both arrays and the list `self.lengths` that all share. In `truncate`: make every layer forget all places but the first
 `length`.
@@ -602,28 +602,28 @@ in an array that grows and in one that was there from the start:
 
 
 # %%
-def fill(cache, count):
+def fill(make_cache, count):
     """Append `count` tokens; seconds taken, and the most memory that was held at a time."""
     k, v = randn(1, 12, 1, 64, rng=0), randn(1, 12, 1, 64, rng=1)
     tracemalloc.start()
-    cache.append(k, v)
     start = time.perf_counter()
-    for _ in range(count - 1):
+    cache = make_cache()
+    for _ in range(count):
         cache.append(k, v)
     seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return seconds, peak
+    return 1e3 * seconds, peak / 1e6
 
 
-print("tokens      growing               on shelves")
+print("tokens         growing                on shelves")
 for count in (128, 256, 512, 1024):
-    (slow, more), (fast, less) = fill(GrowingCache(), count), fill(KVCache(1, count, 1, 12, 64)[0], count)
-    print(f"{count:6} {1e3 * slow:8.1f} ms {more / 1e6:6.1f} MB {1e3 * fast:8.1f} ms {less / 1e6:6.1f} MB")
+    growing, shelves = fill(GrowingCache, count), fill(lambda count=count: KVCache(1, count, 1, 12, 64)[0], count)
+    print("{:6} {:9.1f} ms {:5.1f} MB {:9.1f} ms {:5.1f} MB".format(count, *growing, *shelves))
 
 # %% [markdown]
 """
-With twice the tokens the growing one takes four times as long, the other one twice. (The memory on shelves was taken
-before the clock started, as in real use; the formula has its size.)
+With twice the tokens the shelves take twice as long. The growing one soon takes four times as long and more, and at its
+peak it holds everything twice.
 
 ## Time per token
 
@@ -693,12 +693,9 @@ for T in (1, 64, 512):
         f"{T:5} {T * (matrices + looking) / 1e6:16.1f} M {(matrices + looking) / 1e6:10.2f} M {looking / 1e6:13.2f} M"
     )
 
-places = np.arange(1, 513)
-naive_total = np.interp(places, lengths, without).sum()
-start = time.perf_counter()
-written = gpt.generate([1], 512, rng=0)
-total = time.perf_counter() - start
-print(f"512 tokens: {naive_total:.2f} s without, {total:.2f} s with a cache, {naive_total / total:.0f} times as fast")
+slow = np.interp(np.arange(1, 513), lengths, without).sum()
+fast = fastest(lambda: gpt.generate([1], 512, rng=0), 2)
+print(f"512 tokens: {slow:.2f} s without, {fast:.2f} s with a cache, {slow / fast:.0f} times as fast")
 
 # %% [markdown]
 """
@@ -738,52 +735,18 @@ with no_grad():
 """
 Both tables say the same thing. A single token uses every weight once: all weights are fetched from memory, each for
 one multiplication. With 256 places, or 64 texts, each weight that was fetched is used 256 or 64 times (and, in our
-case, Python's own overhead is paid once for all). So those who serve a model read prompts at once, and let many texts
-be written side by side, as many as their caches leave room for.
+case, Python's own overhead is paid once for all), until it is the arithmetic that takes the time. So those who serve a
+model read prompts at once, and let many texts be written side by side, as many as their caches leave room for.
 
-## Taking back
-
-A program asks a model which of several endings of a sentence it finds likeliest. The beginning is the same for all. Read
-it once, then each ending in turn, and take the ending back:
-"""
-
-
-# %%
-def surprise(logits, tokens):
-    """How surprised a model is by tokens (T,), in nats, that gave logits (T, V) before each."""
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return -log_p[np.arange(len(tokens)), tokens].sum()
-
-
-beginning, endings = text[:, :400], [text[:, 400 + 3 * i : 403 + 3 * i] for i in range(8)]
-with no_grad():
-
-    def from_the_start():
-        return [surprise(gpt(np.concatenate([beginning, end], axis=1)).data[0, 399:-1], end[0]) for end in endings]
-
-    def read_once():
-        cache.reset()
-        before = gpt(beginning, cache=cache).data[0, -1:]
-        found = []
-        for end in endings:
-            logits = gpt(end, cache=cache).data[0]
-            found.append(surprise(np.concatenate([before, logits[:-1]]), end[0]))
-            cache.truncate(400)
-        return found
-
-    print("surprise by each ending:", np.array(read_once()))
-    print("furthest from reading all:", f"{np.abs(np.array(read_once()) - from_the_start()).max():.0e}")
-    print(f"{1e3 * fastest(from_the_start, 2):.0f} ms from the start each time, {1e3 * fastest(read_once, 2):.0f} ms")
-
-# %% [markdown]
-"""
 ## A model that remembers
 
-So far *we* kept the books: what has been read, what is new, how much to take back. That is work for a machine, and if
-it is done wrong, there is no error, only another text. The key of our memo is the beginning of a text. So let an object
-keep the tokens it has read beside their keys and values, compare them with the next text, and read from the first
-difference on. It needs one function and one method.
+`truncate` is good for more than measuring. Three endings for one sentence, a question put in two ways, a talk that goes
+on: the beginning is the same, so read it once, then one end, take that back, and read the next.
+
+But so far *we* keep the books: what has been read, what is new, how much to take back. That is work for a machine, and
+if it is done wrong, there is no error, only another text. The key of our memo is the beginning of a text. So let an
+object keep the tokens it has read beside their keys and values, compare them with the next text, and read from the
+first difference on. It needs one function and one method.
 
 ```
    read last     the  cat  sat  on   the  mat
@@ -966,7 +929,7 @@ calls, each answer begins with reading everything that was said so far.
 
 # %%
 def converse(writer, turns=6):
-    """The text after some turns; the places of `read` that each took."""
+    """What was said in some turns; prints how many tokens were read in each."""
     said, rng = [], np.random.default_rng(2)
     for turn in range(turns):
         said = [*said, *rng.integers(0, 256, 30).tolist()]
@@ -1108,18 +1071,7 @@ which leaves 290 GB: 30 texts. Later models let several heads share one key and 
 instead of 96 a text takes a twelfth, and 360 fit.
 </details>
 
-**2.** Why are the queries not kept? And would it be right to keep the *answers* of a layer instead of its keys and
-values?
-
-<details><summary>Answer</summary>
-
-The query of an old place made the row of that place, and that row is done. No later row uses it. The answers that enter
-a layer would do: keys and values can be computed from them again, and with one vector of width E instead of two that is
-half the memory. But then the projection to 2 E is computed for all places for every token, 4 T E^2 operations per
-layer, and the line that is flat begins to climb again. It is the exchange of time for memory once more.
-</details>
-
-**3.** Past the end the window moves, and everything is read again because places are told by their number. Suppose
+**2.** Past the end the window moves, and everything is read again because places are told by their number. Suppose
 the places were told by rotary embeddings, where only distances count. Could the cache then drop its oldest place and
 keep the others?
 
@@ -1131,7 +1083,7 @@ from scratch gives other numbers. Many programs drop it all the same, because it
 another model than the one that reads the window anew, and a test for equality would say so.
 </details>
 
-**4.** A thousand users begin their talks with the same instruction of 1,000 tokens and add 50 of their own. How many
+**3.** A thousand users begin their talks with the same instruction of 1,000 tokens and add 50 of their own. How many
 tokens are read with a cache for each user, and how many if the beginning is shared? What does the sharing need from the
 memory?
 
@@ -1143,7 +1095,7 @@ point to, as an operating system does with the pages of programs. (Kwon et al. 2
 waste of our shelves: we take room for `max_seq_len` places, however short the text turns out to be.
 </details>
 
-**5.** Without a cache, writing T tokens takes 24 L E^2 * T^2 / 2 operations for the matrices alone. With one it takes
+**4.** Without a cache, writing T tokens takes 24 L E^2 * T^2 / 2 operations for the matrices alone. With one it takes
 24 L E^2 * T. For GPT-3 and T = 2,048: how many are these, and how long do they take at 1e14 operations a second? Then:
 each token has to fetch 350 GB of weights at 2e12 bytes a second. Which of the two limits the writing with a cache?
 
