@@ -872,6 +872,8 @@ class GPT(Module):
     def features(self, tokens, cache=None) -> Tensor:
         """What the last norm returns, one vector per token: (N, T) integers -> (N, T, E); see `forward`."""
         tokens = _token_array("GPT", tokens, self.vocab_size)
+        if cache is not None and len(cache) != self.num_layers:
+            raise ValueError(f"GPT of {self.num_layers} layers needs a cache for as many, got {len(cache)} layers")
         start, T = 0 if cache is None else len(cache[0]), tokens.shape[-1]
         if start + T > self.max_seq_len:
             raise ValueError(

@@ -224,6 +224,13 @@ class TestErrors:
         with pytest.raises(ValueError, match="GPT: a text of 13 tokens is longer than max_seq_len 12"):
             model()(np.zeros((1, 13), np.int64))
 
+    @pytest.mark.parametrize("layers", [1, 3])
+    def test_a_cache_for_another_number_of_layers_is_refused_before_it_is_written(self, layers):
+        cache = [ListCache() for _ in range(layers)]
+        with pytest.raises(ValueError, match=f"GPT of 2 layers needs a cache for as many, got {layers} layers"):
+            model()(TOKENS, cache=cache)
+        assert [len(layer) for layer in cache] == [0] * layers
+
     def test_a_text_longer_than_the_model_counts_what_is_cached(self):
         gpt = model()
         cache = [ListCache() for _ in gpt.blocks]
