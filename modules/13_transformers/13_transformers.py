@@ -196,11 +196,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     x, weight, bias = _norm_inputs("layer_norm", x, eps, weight, bias)
     E = x.shape[-1]
     rows = x.data.reshape(-1, E)
-    out = np.empty_like(rows)
+    out = np.empty_like(x.data, order="C")
+    out_rows = out.reshape(-1, E)
     mean = rows @ np.ones_like(rows, shape=E) / E  # faster than rows.mean(axis=1)
     scale = np.empty_like(mean)
     for block in _row_blocks(len(rows), E):
-        normal = out[block]
+        normal = out_rows[block]
         ### BEGIN SOLUTION
         np.subtract(rows[block], mean[block, None], out=normal)
         variance = np.einsum("ij,ij->i", normal, normal) / E
@@ -209,7 +210,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
         normal *= weight.data
         normal += bias.data
         ### END SOLUTION
-    return result(out.reshape(x.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
+    return result(out, "layer_norm", x, weight, bias, mean=mean, scale=scale)
 
 
 # %%
@@ -294,10 +295,11 @@ class LayerNormBackward(Function, op="layer_norm"):
         mean, scale = self.saved["mean"], self.saved["scale"]
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
-        dx = np.empty_like(rows)
+        dx = np.empty_like(x, order="C")
+        dx_rows = dx.reshape(-1, E)
         dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block], dx[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             center = rows[block] - mean[block, None]
             ### BEGIN SOLUTION
             product = g * center  # grad * normal / scale
@@ -311,7 +313,7 @@ class LayerNormBackward(Function, op="layer_norm"):
             d += center
             d += constant[:, None]
             ### END SOLUTION
-        return dx.reshape(x.shape), dweight, dbias
+        return dx, dweight, dbias
 
 
 # %%
@@ -365,7 +367,7 @@ multiply by a weight, no bias. By hand, for `[1, 7]`: the mean square is (1 + 49
 1.4]`.
 
 **Write the heart of `rms_norm` and of its rule.** Forward: `scale` is `1 / sqrt(sum of squares / E + eps)` for all rows
-at once; then block by block the rows times their scales into `out[block]`, times the weight. Backward, the part along
+at once; then block by block the rows times their scales into `out_rows[block]`, times the weight. Backward, the part along
 the vector goes and the shift stays:
 
 ```
@@ -381,7 +383,7 @@ changed.
 </details>
 <details><summary>Hint 2</summary>
 
-`np.multiply(rows[block], scale[block, None], out=out[block])`, then `out[block] *= weight.data`.
+`np.multiply(rows[block], scale[block, None], out=out_rows[block])`, then `out_rows[block] *= weight.data`.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -404,14 +406,15 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     x, weight = _norm_inputs("rms_norm", x, eps, weight)
     E = x.shape[-1]
     rows = x.data.reshape(-1, E)
-    out = np.empty_like(rows)
+    out = np.empty_like(x.data, order="C")
+    out_rows = out.reshape(-1, E)
     ### BEGIN SOLUTION
     scale = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows) / E + eps)
     for block in _row_blocks(len(rows), E):
-        np.multiply(rows[block], scale[block, None], out=out[block])
-        out[block] *= weight.data
+        np.multiply(rows[block], scale[block, None], out=out_rows[block])
+        out_rows[block] *= weight.data
     ### END SOLUTION
-    return result(out.reshape(x.shape), "rms_norm", x, weight, scale=scale)
+    return result(out, "rms_norm", x, weight, scale=scale)
 
 
 class RMSNormBackward(Function, op="rms_norm"):
@@ -425,9 +428,10 @@ class RMSNormBackward(Function, op="rms_norm"):
         (x, weight), scale = (tensor.data for tensor in self.inputs), self.saved["scale"]
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
-        dx, dweight = np.empty_like(rows), np.zeros_like(weight)
+        dx, dweight = np.empty_like(x, order="C"), np.zeros_like(weight)
+        dx_rows = dx.reshape(-1, E)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block], dx[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             ### BEGIN SOLUTION
             product = g * rows[block]
             dweight += r @ product
@@ -437,7 +441,7 @@ class RMSNormBackward(Function, op="rms_norm"):
             product *= r[:, None]
             d += product
             ### END SOLUTION
-        return dx.reshape(x.shape), dweight
+        return dx, dweight
 
 
 # %%

@@ -55,18 +55,19 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     x, weight, bias = _norm_inputs("layer_norm", x, eps, weight, bias)
     E = x.shape[-1]
     rows = x.data.reshape(-1, E)
-    out = np.empty_like(rows)
+    out = np.empty_like(x.data, order="C")
+    out_rows = out.reshape(-1, E)
     mean = rows @ np.ones_like(rows, shape=E) / E  # faster than rows.mean(axis=1)
     scale = np.empty_like(mean)
     for block in _row_blocks(len(rows), E):
-        normal = out[block]
+        normal = out_rows[block]
         np.subtract(rows[block], mean[block, None], out=normal)
         variance = np.einsum("ij,ij->i", normal, normal) / E
         scale[block] = 1 / np.sqrt(variance + eps)
         normal *= scale[block, None]
         normal *= weight.data
         normal += bias.data
-    return result(out.reshape(x.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
+    return result(out, "layer_norm", x, weight, bias, mean=mean, scale=scale)
 
 
 class LayerNormBackward(Function, op="layer_norm"):
@@ -82,10 +83,11 @@ class LayerNormBackward(Function, op="layer_norm"):
         mean, scale = self.saved["mean"], self.saved["scale"]
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
-        dx = np.empty_like(rows)
+        dx = np.empty_like(x, order="C")
+        dx_rows = dx.reshape(-1, E)
         dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block], dx[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             center = rows[block] - mean[block, None]
             product = g * center  # grad * normal / scale
             dweight += r @ product
@@ -97,7 +99,7 @@ class LayerNormBackward(Function, op="layer_norm"):
             center *= tilt[:, None]
             d += center
             d += constant[:, None]
-        return dx.reshape(x.shape), dweight, dbias
+        return dx, dweight, dbias
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
@@ -111,12 +113,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     x, weight = _norm_inputs("rms_norm", x, eps, weight)
     E = x.shape[-1]
     rows = x.data.reshape(-1, E)
-    out = np.empty_like(rows)
+    out = np.empty_like(x.data, order="C")
+    out_rows = out.reshape(-1, E)
     scale = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows) / E + eps)
     for block in _row_blocks(len(rows), E):
-        np.multiply(rows[block], scale[block, None], out=out[block])
-        out[block] *= weight.data
-    return result(out.reshape(x.shape), "rms_norm", x, weight, scale=scale)
+        np.multiply(rows[block], scale[block, None], out=out_rows[block])
+        out_rows[block] *= weight.data
+    return result(out, "rms_norm", x, weight, scale=scale)
 
 
 class RMSNormBackward(Function, op="rms_norm"):
@@ -130,9 +133,10 @@ class RMSNormBackward(Function, op="rms_norm"):
         (x, weight), scale = (tensor.data for tensor in self.inputs), self.saved["scale"]
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
-        dx, dweight = np.empty_like(rows), np.zeros_like(weight)
+        dx, dweight = np.empty_like(x, order="C"), np.zeros_like(weight)
+        dx_rows = dx.reshape(-1, E)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block], dx[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             product = g * rows[block]
             dweight += r @ product
             tilt = (product @ weight) * r * r * r / -E
@@ -140,7 +144,7 @@ class RMSNormBackward(Function, op="rms_norm"):
             np.multiply(g, weight, out=product)
             product *= r[:, None]
             d += product
-        return dx.reshape(x.shape), dweight
+        return dx, dweight
 
 
 class LayerNorm(Module):
