@@ -87,7 +87,7 @@ def _weights_to_prune(who, model):
 
 def sparsity_by_layer(model) -> dict:
     """From the name of every weight to the share of its numbers that are 0."""
-    return {name: 1 - np.count_nonzero(p.data) / p.size for name, p in _weights("sparsity_by_layer", model)}
+    return {name: float(np.mean(p.data == 0)) for name, p in _weights("sparsity_by_layer", model)}
 
 
 def measure_sparsity(model) -> float:
@@ -98,8 +98,8 @@ def measure_sparsity(model) -> float:
     """
     weights = _weights("measure_sparsity", model)
     total = sum(p.size for _, p in weights)
-    left = sum(int(np.count_nonzero(p.data)) for _, p in weights)
-    return 1 - left / total if total else 0.0
+    zeros = sum(int((p.data == 0).sum()) for _, p in weights)
+    return zeros / total if total else 0.0
 
 
 def smallest(magnitudes, count: int):
