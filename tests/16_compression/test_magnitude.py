@@ -88,6 +88,11 @@ class TestMagnitudePrune:
         layer = matrix([[0.1, -3.0], [-0.2, 0.5]])
         assert_close(magnitude_prune(layer, 0.5).weight, np.array([[0, -3], [0, 0.5]], np.float32))
 
+    @pytest.mark.parametrize("scope", ["global", "layer"])
+    def test_large_negative_weights_are_large(self, scope):
+        pruned = magnitude_prune(matrix([[-9.0, 1.0, -8.0, 2.0]]), 0.5, scope=scope)
+        assert pruned.weight.tolist() == [[-9, 0, -8, 0]]
+
     def test_what_is_left_is_not_touched(self):
         model = network()
         pruned = magnitude_prune(model, 0.5)

@@ -171,6 +171,12 @@ class TestWhichUnits:
         assert pruned[0].weight.tolist() == [[1, 2]]
         assert pruned[2].weight.tolist() == [[3], [3]]
 
+    def test_weights_of_opposite_sign_do_not_cancel(self):
+        model = Sequential(Linear(2, 2, bias=False), ReLU(), Linear(2, 1, bias=False))
+        model[0].weight.data = np.array([[3, 1], [-3, 1]], np.float32)
+        model[2].weight.data = np.ones((2, 1), np.float32)
+        assert structured_prune(model, 0.5)[0].weight.tolist() == [[3], [-3]]
+
     def test_scaling_a_unit_up_and_its_hearer_down_changes_nothing(self):
         a = structured_prune(self.small([3, 1, 2, 4], [1, 1, 1, 1]), 0.5)
         b = structured_prune(self.small([3, 100, 2, 4], [1, 0.01, 1, 1]), 0.5)

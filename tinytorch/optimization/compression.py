@@ -255,11 +255,11 @@ def _squares(cuts, count):
 
 
 def _kept_units(group, prune_ratio):
-    """The numbers of the units that stay, in order: those of the largest |what makes it| * |what hears it|."""
+    """The numbers of the units that stay: those of the largest |what makes it| * |what hears it|."""
     remove = math.floor(prune_ratio * group.count + 1e-9)  # 0.29 * 100 is 28.999999999999996
     scores = np.sqrt(_squares(group.makes, group.count) * _squares(group.hears, group.count))
     ranked = np.argsort(-scores, kind="stable")
-    return np.sort(ranked[: group.count - remove])
+    return ranked[: group.count - remove]
 
 
 def _remove_units(cuts, kept):
