@@ -1532,8 +1532,8 @@ for temperature in (None, 1.0, 3.0, 9.0):
 # %% [markdown]
 """
 The images and their labels are the same in all rows; what is added is the teacher's opinion of the wrong answers. (The
-teacher has seen all training digits. That is the point: the student never did, and some of it comes across.) With
-plenty of labels the gap closes.
+teacher has seen all training digits. That is the point: the student never did, and some of it comes across.) Try it
+with all the labels, and there is less left to tell.
 
 ## All of it
 
@@ -1710,9 +1710,8 @@ share of it? Why is such a rank enough there, and not for the matrix itself?
 <details><summary>Answer</summary>
 
 Below 12,288 * 50,257 / (12,288 + 50,257) = 9,874. An update of rank 8 has 8 * 2 * 12,288 = 196,608 numbers, 0.13 % of
-151 million. The matrix has learnt a whole language and its singular values fall off slowly; what changes from one task
-to the next is a few directions. The picture above shows the same on a small scale: the trained matrix is a random one
-plus little.
+151 million. The matrix holds all that was learnt from a whole language, in many directions; what has to change for one
+more task is a few. The picture above shows it on a small scale: the ten kinds of digits took about ten directions.
 </details>
 
 **5.** A teacher has 50,257 classes, and you want to store what it says about 10 million tokens so that the student can
