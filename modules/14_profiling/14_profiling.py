@@ -692,9 +692,10 @@ for T in (16, 64, 128):
 ## One pass forwards, one pass back
 
 How long does backward take? "Twice the forward" is the rule of thumb: a product forwards becomes two products on the
-way back, one for each input. It is a statement about arithmetic of products. The embedding, the softmax, the adding up of gradients and the
-memory that has to be read once more do not follow it, and a frozen layer needs no gradient at all. A profiler that
-reports twice the forward as a measurement is lying, so ours measures: with a clock between the loss and `backward()`.
+way back, one for each input. It is a statement about the arithmetic of products. The look-up in a table, the adding up
+of gradients and the memory that is read once more do not follow it, and an input that needs no gradient saves half. A
+profiler that reports twice the forward as if it had measured it is lying. Ours has a clock between the loss and
+`backward()`.
 
 **Write the heart of `profile_backward_pass`.** `warmup + repeats` times: forget the gradients (`_forget(leaves)`,
 given), compute `loss = loss_fn(model(input))`, go back, and append to `forward` and to `backward` the seconds that
@@ -862,9 +863,9 @@ for op, milliseconds in naive.most_common(4):
 
 # %% [markdown]
 """
-The look-up of a few rows in a table as the most expensive operation of a GPT. It is the first operation of the
-step, and so everything since the end of the forward pass was put on its bill: the whole of backward and of AdamW. The
-numbers add up, the report looks plausible, and somebody spends a week on making embeddings faster.
+The look-up of a few rows in a table as one of the most expensive operations of a GPT? It is the first operation of
+the step, and so everything since the end of the forward pass was put on its bill: the whole of backward and of AdamW.
+The numbers add up, the report looks plausible, and somebody spends a week on making embeddings faster.
 
 What is true of the naive answer: *within* a forward pass the time between two operations is short (the Python of the
 layers, which runs only to call the next operation; we leave it on that operation's bill). What must not be on any bill:
@@ -1257,13 +1258,79 @@ with Profiler() as p:
         with p.region("optimizer"):
             optimizer.step()
 print(p.table(limit=12))
+(embedding,) = (row for row in p.rows() if row.name == "embedding")
+print(f"embedding: {naive['embedding']:.2f} ms by the naive profiler, {embedding.seconds * 1e3:.2f} ms by this one")
+
+# %% [markdown]
+"""
+Compare with the naive list. The embedding has gone where it belongs, and the optimizer has a row. Read the columns
+against one another: a product of matrices does many more FLOPs per second than a `gelu`, which goes over its numbers
+once for each step of its formula and waits for memory. An operation with few FLOPs and a long time is no better than one
+with many: *time* is what is spent.
+
+`profiling took` is the profiler's own time. What does watching cost? One run with and one without is no answer on a
+machine that does other things as well; we alternate, and take the fastest of each. The less an operation has to do, the
+more a fixed cost weighs:
+"""
+
+# %%
+print("   N    T    without       with    events     more")
+for N, T in ((1, 8), (1, 64), (8, 64)):
+    batch, expected = randint(0, 256, (N, T)).data, randint(0, 256, (N, T)).data
+
+    def step(batch=batch, expected=expected):
+        cross_entropy(gpt(batch), expected).backward()
+
+    times = {False: [], True: []}
+    for _ in range(12):
+        for watched in times:
+            start = time.perf_counter()
+            if watched:
+                with Profiler() as watch:
+                    step()
+            else:
+                step()
+            times[watched].append(time.perf_counter() - start)
+    plain, profiled = min(times[False]), min(times[True])
+    print(
+        f"{N:4} {T:4} {plain * 1e3:7.2f} ms {profiled * 1e3:7.2f} ms {len(watch.events):9} {profiled / plain - 1:8.1%}"
+    )
+
+# %% [markdown]
+"""
+A few microseconds for every event, whatever its size. On a model that is worth profiling that is little; on operations
+of two numbers it is most of what you see. (Where `more` jumps about, or comes out negative, the difference drowns in the
+noise of the machine, which is an answer too.)
+
+A word on checkpoints (module 05). Their function runs twice, once forwards and once inside its rule on the way back, and
+both times its operations announce themselves. The arithmetic is counted as often as it is done:
+"""
+
+
+# %%
+class Checkpointed(Module):
+    """A layer whose intermediate results are computed again instead of kept."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def forward(self, x):
+        return checkpoint(self.layer, x)
+
+
+block, x = gpt.blocks[0], randn(2, 64, 128, requires_grad=True)
+for model in (block, Checkpointed(block)):
+    with Profiler() as watch:
+        model(x).sum().backward()
+    kept = measure_memory(model, (2, 64, 128)).activations
+    print(f"{type(model).__name__:17} {watch.flops:12,} FLOPs, {kept / 1e6:.2f} MB kept for the way back")
 
 # %% [markdown]
 """
 ## When? A timeline
 
-A table says what costs most; a picture says in which order, and what stands still. Every browser has a viewer built
-in or one address away (`chrome://tracing`, ui.perfetto.dev), and both read the same format: JSON with a list
+A table says what costs most; a picture says in which order, and what stands still. Two viewers run in a browser,
+ui.perfetto.dev and, in Chromium and its relatives, `chrome://tracing`. Both read the same format: JSON with a list
 `traceEvents`. One event with a beginning and a duration is
 
 ```
@@ -1306,3 +1373,195 @@ def _trace(events):
     ]
     return {"traceEvents": traced, "displayTimeUnit": "ms"}
     ### END SOLUTION
+
+
+# %%
+with Profiler() as p, p.region("step"):
+    optimizer.zero_grad()
+    cross_entropy(gpt(tokens), targets).backward()
+    with p.region("optimizer"):
+        optimizer.step()
+with tempfile.TemporaryDirectory() as folder:
+    p.export(Path(folder) / "step.json")
+    print(f"{(Path(folder) / 'step.json').stat().st_size:,} bytes of JSON; the first event:")
+    print(json.loads((Path(folder) / "step.json").read_text())["traceEvents"][0])
+
+colours = {"region": "lightgrey", "forward": "tab:blue", "backward": "tab:orange"}
+_, panel = plt.subplots(figsize=(9, 1.8))
+for event in p.events:
+    row = 0 if event.name == "step" else 1
+    colour = colours[event.kind]
+    panel.broken_barh([(event.start / 1e6, (event.end - event.start) / 1e6)], (-row, 0.9), color=colour, edgecolor="w")
+panel.set(xlabel="milliseconds", yticks=[], title="one training step: forward blue, backward orange, optimizer grey")
+plt.tight_layout()
+plt.show()
+
+# %% [markdown]
+"""
+## What is it good for?
+
+*Before* writing a line of faster code, ask what it can bring. If an operation takes the share s of the time and becomes
+k times as fast, the whole becomes 1 / (1 - s + s / k) times as fast (Amdahl's law). Even infinitely fast it is
+1 / (1 - s). From the table of above:
+"""
+
+# %%
+total = sum(row.seconds for row in p.rows())
+print("                    share   twice as fast   infinitely fast")
+for row in p.rows()[:6]:
+    share = row.seconds / total
+    print(f"{row.name:18} {share:6.1%} {1 / (1 - share / 2):13.2f} x {1 / (1 - share):15.2f} x")
+
+# %% [markdown]
+"""
+*Growth.* Which part of a model grows how? Arithmetic says it before anything is built, and the clock says whether it is
+true. Attention's products grow with the square of the length, everything else with the length:
+"""
+
+# %%
+long = GPT(256, 64, 2, 2, max_seq_len=1024, rng=0)
+print("    T    million FLOPs    attention's share: of the FLOPs   of the time     GFLOP/s")
+with no_grad():
+    for T in (64, 128, 256, 512, 1024):
+        batch = randint(0, 256, (1, T)).data
+        long(batch)
+        with Profiler() as watch:
+            long(batch)
+        (attention,) = (row for row in watch.rows() if row.name == "attention")
+        seconds = sum(row.seconds for row in watch.rows())
+        print(
+            f"{T:5} {watch.flops / 1e6:16.1f} {attention.flops / watch.flops:34.1%} "
+            f"{attention.seconds / seconds:13.1%} {watch.flops / seconds / 1e9:11.1f}"
+        )
+
+# %% [markdown]
+"""
+The two shares are not the same number: a softmax is cheap to count and dear to run, a product of matrices the other way
+round. That is why one measures.
+
+*Batch.* The same weights serve all rows of a batch, so more rows mean more arithmetic for each number read from memory.
+How long does one token take?
+"""
+
+# %%
+print("    N     latency of the pass                        per token     MB kept")
+for N in (1, 4, 16):
+    batch = randint(0, 256, (N, 32))
+    latency = measure_latency(gpt, batch, warmup=2, repeats=7)
+    kept = measure_memory(gpt, (N, 32)).activations / 1e6
+    print(f"{N:5}     {latency!s:38} {latency.median / (N * 32) * 1e6:8.1f} us {kept:11.1f}")
+
+# %% [markdown]
+"""
+## What goes wrong in practice
+
+- **The first run** is measured, with its imports, its page faults and its caches that are still empty.
+- **The profiler is measured**: a tracer that is called for every function makes small functions look slow. Ours listens
+  to the interpreter only during pauses; memory is measured in runs of its own.
+- **The wrong thing is made fast**: 3 % of the time made ten times as fast is 2.7 %.
+- **Two numbers without a spread are compared**, and the better one was luck. Module 19 does this properly.
+- **FLOPs are taken for time.** They are arithmetic. A `permute` has none and moves every number of a tensor in the next
+  operation that reads it.
+
+## All together
+
+The checks of this lesson in one cell.
+"""
+
+# %%
+# Arithmetic by hand, with bias and batch.
+assert count_flops(Linear(3, 4), (2, 3)) == 2 * 4 * (2 * 3 + 1)
+assert count_flops(Conv2d(3, 16, 3), (5, 3, 32, 32)) == 5 * 16 * 30 * 30 * (2 * 27 + 1)
+assert count_flops(gpt, (3, 32)) == gpt_flops(3, 32, 256, 128, 4, 4)[0]
+
+# Own times; a timeline that nests.
+assert _own_times([Event("", "region", a, b, 0, None, ()) for a, b in spans]) == [3, 2, 2, 3]
+model = Sequential(Linear(8, 16), ReLU(), Linear(16, 2))
+with Profiler() as p, p.region("step"):
+    model(randn(4, 8)).sum().backward()
+assert [event.name for event in p.events if event.kind == "forward"] == ["linear", "relu", "linear", "sum"]
+outer, *inner = _trace(p.events)["traceEvents"]
+assert outer["name"] == "step"
+assert all(outer["ts"] <= event["ts"] <= event["ts"] + event["dur"] <= outer["ts"] + outer["dur"] for event in inner)
+
+# Memory: parameters exactly, activations as what is really held.
+memory = measure_memory(model, (100, 8))
+assert memory.parameters == memory.gradients == 4 * count_parameters(model)
+assert memory.activations >= 4 * 100 * (16 + 16 + 2)
+
+# Under no_grad everything is recorded and no graph is built; two profilers at once are refused.
+with no_grad(), Profiler() as p:
+    out = model(randn(4, 8))
+assert len(p.events) == 3
+assert not out.requires_grad
+
+
+def two_at_once():
+    with Profiler(), Profiler():
+        pass
+
+
+for wrong in (
+    two_at_once,
+    lambda: count_flops(model, (4, 9)),
+    lambda: count_parameters([1, 2]),
+    lambda: profile_backward_pass(ReLU(), randn(3), lambda out: out.sum()),
+):
+    try:
+        wrong()
+    except (RuntimeError, TypeError, ValueError) as error:
+        print(error)
+
+# %% [markdown]
+"""
+## Questions
+
+**1.** GPT-3 has 175 billion parameters and was trained on 300 billion tokens. About how many FLOPs is that, if backward
+costs twice the arithmetic of forward? A processor that does 100 TFLOP/s in earnest: how long would one take, and a
+thousand?
+
+<details><summary>Answer</summary>
+
+2 FLOPs per parameter and token forwards, 4 backwards: 6 * 175e9 * 300e9 = 3.15e23. At 1e14 per second that is 3.15e9
+seconds, a hundred years; a thousand of them need about 36 days. (For arithmetic, twice is a good rule at this size. For
+time you would measure.)
+</details>
+
+**2.** A step takes 100 ms: 60 in products, 25 in softmax and norms, 15 in AdamW. A colleague offers products that are
+three times as fast, another one a fused AdamW that costs nothing. Whom do you thank first?
+
+<details><summary>Answer</summary>
+
+The first: 100 - 60 + 20 = 60 ms, 1.67 times as fast; the second brings 85 ms, 1.18 times. But after the first, AdamW is
+15 of 60 ms, a quarter: profile again after every change.
+</details>
+
+**3.** A Linear(4096, 4096) processes one row, as in generating a text token by token. How many FLOPs, how many bytes of
+weights are read, and what limits the speed if memory delivers 20 GB/s and the processor does 100 GFLOP/s?
+
+<details><summary>Answer</summary>
+
+2 * 4096 * 4096 = 33.6 MFLOP, 0.34 ms of arithmetic. The weights are 67 MB, 3.4 ms of reading. Memory, by a factor of ten;
+up to ten rows would be nearly free. That is why servers gather requests into batches, and why smaller numbers (module
+15) make generation faster even if they compute no faster.
+</details>
+
+**4.** Why does an operation's row show its *own* time, and what would the sum of the column be otherwise, if a whole
+training step is a region?
+
+<details><summary>Answer</summary>
+
+The region's length would contain every operation in it, and each operation would stand in its own row again: the sum
+would be about twice the time there was, and the region at the top of the table would say nothing.
+</details>
+
+**5.** Your profiler attributes the Python between two operations to the second one. When is that wrong by so much that
+it matters, and what can you do?
+
+<details><summary>Answer</summary>
+
+When something long that announces nothing happens between two operations of one forward pass: tokenising, drawing
+samples with NumPy, reading a file. A region around it puts it on a bill of its own, and the first operation after the
+region is timed from its call.
+</details>
+"""
