@@ -582,8 +582,9 @@ class Profiler:
 
     def _start(self):
         """When the operation began that is announced to `_heard`: after a pause its call, otherwise the last mark."""
-        calls = self._resume()
-        return calls.get(sys._getframe(3).f_code, self._mark) if calls else self._mark
+        if self._calls is None:
+            return self._mark
+        return self._resume().get(sys._getframe(3).f_code, self._mark)
 
     # Listening
 
