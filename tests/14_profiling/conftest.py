@@ -1,11 +1,10 @@
-"""A clock that only moves when told, and operations that take as long as they say."""
+"""A clock that only moves when told, and operations that take as long as they say.
+
+The package is imported inside the fixtures, so that one without this lesson fails test by test.
+"""
 
 import numpy as np
 import pytest
-
-from tinytorch.core.autograd import Function
-from tinytorch.core.tensor import result
-from tinytorch.profiling import profiler
 
 
 class Clock:
@@ -24,6 +23,8 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
+    from tinytorch.profiling import profiler
+
     made = Clock()
     monkeypatch.setattr(profiler, "perf_counter_ns", made)
     return made
@@ -32,6 +33,8 @@ def clock(monkeypatch):
 @pytest.fixture
 def slow(clock):
     """An operation: slow(x, forward, backward) takes so many nanoseconds, there and back."""
+    from tinytorch.core.autograd import Function
+    from tinytorch.core.tensor import result
 
     class SlowBackward(Function, op="slow"):
         def backward(self, grad):

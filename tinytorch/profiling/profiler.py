@@ -347,7 +347,7 @@ class BackwardPass(NamedTuple):
 
 
 def profile_forward_pass(model, input, warmup: int = 3, repeats: int = 10) -> ForwardPass:
-    """Time, arithmetic and memory of `model(input)`, in the mode that the model is in, each measured in runs of its own.
+    """Time, arithmetic and memory of `model(input)`, in the mode that the model is in, measured in separate runs.
 
     Buffers, gradients and the random generator are afterwards what they were.
     """
