@@ -679,7 +679,8 @@ listens. We take the second way, and it has one gate:
 ```
 
 **Write `result`.** Make an empty tensor with `Tensor.__new__(Tensor)` (a tensor without `__init__`, so nothing is
-copied or converted), give it the array as `_data`, tell `_recorder` if there is one, and return the tensor.
+copied or converted), give it the array as `_data`, and tell `_recorder` if there is one. The end is given: it tells a
+second listener, with which module 14 will measure, and which hears of everything whether or not gradients are recorded.
 
 One trap: NumPy's sums, and operations on arrays without axes, do not return an array but a *scalar* of type
 `np.float32` or the like, which cannot be written into and has no in-place arithmetic. Such a thing is an instance of
@@ -689,7 +690,7 @@ One trap: NumPy's sums, and operations on arrays without axes, do not return an 
 
 <details><summary>Hint 1</summary>
 
-Four steps: make the tensor, set its `_data`, call the recorder unless it is None, return the tensor.
+Three steps: make the tensor `out`, set its `_data`, call the recorder unless it is None.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -713,6 +714,18 @@ def set_recorder(recorder):
 def get_recorder():
     """Whoever hears of every operation now, or None."""
     return _recorder
+
+
+_observer = None  # called likewise, after the recorder and also where there is none
+
+
+def set_observer(observer):
+    """Let `observer(out, op, inputs, saved)` hear of every operation too, under `no_grad` as elsewhere: it measures
+    and changes nothing (None: nobody). Returns the one it replaces.
+    """
+    global _observer
+    previous, _observer = _observer, observer
+    return previous
 
 
 def from_numpy(array) -> Tensor:
@@ -741,8 +754,10 @@ def result(array, op, *inputs, **saved) -> Tensor:
     out._data = np.asarray(array) if isinstance(array, np.generic) else array
     if _recorder is not None:
         _recorder(out, op, inputs, saved)
-    return out
     ### END SOLUTION
+    if _observer is not None:
+        _observer(out, op, inputs, saved)
+    return out
 
 
 # %%

@@ -7,11 +7,12 @@ import pytest
 
 from support.checks import assert_close
 from tinytorch.core import tensor as T
-from tinytorch.core.tensor import Tensor, from_numpy, get_recorder, result, set_recorder
+from tinytorch.core.tensor import Tensor, from_numpy, get_recorder, result, set_observer, set_recorder
 
 HELPERS = {
     *("Tensor", "tensor", "as_array", "as_tensor", "astype", "from_numpy", "floating", "pair", "power", "result"),
     *("broadcast_shape", "normalize_axes", "generator", "manual_seed", "get_recorder", "set_recorder"),
+    "set_observer",
     *("zeros", "ones", "full", "eye", "arange", "linspace", "rand", "randn", "randint"),
 }
 OPERATORS = {
@@ -165,6 +166,19 @@ class TestRecorder:
         assert set_recorder(None) is first
         assert get_recorder() is None
         set_recorder(original)
+
+    def test_an_observer_hears_the_same_after_the_recorder_and_also_without_one(self):
+        told = []
+        original = set_recorder(lambda out, op, inputs, saved: told.append(("recorder", op)))
+        assert set_observer(lambda out, op, inputs, saved: told.append((out.item(), op, inputs, saved))) is None
+        x = Tensor(2.0)
+        result(np.ones(()), "made", x, axis=1)
+        set_recorder(None)
+        abs(x)
+        set_observer(None)
+        set_recorder(original)
+        abs(x)
+        assert told == [("recorder", "made"), (1, "made", (x,), {"axis": 1}), (2, "abs", (x,), {})]
 
     def test_operators_methods_and_functions_announce_alike(self, heard):
         x, y = Tensor([1.0, 2.0]), Tensor([3.0, 4.0])

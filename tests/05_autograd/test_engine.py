@@ -8,7 +8,7 @@ import pytest
 
 from support.checks import assert_close
 from tinytorch.core import tensor as T
-from tinytorch.core.autograd import Function, backward, grad, no_grad
+from tinytorch.core.autograd import Function, backward, checkpoint, grad, no_grad, set_runner
 from tinytorch.core.layers import linear
 from tinytorch.core.tensor import Tensor, from_numpy, randn
 
@@ -604,4 +604,36 @@ class TestAllOrNothing:
         y = x * x
         with no_grad():
             y.backward()
+        assert x.grad == 6
+
+
+class TestRunner:
+    def test_a_runner_stands_between_the_engine_and_every_rule(self):
+        ran = []
+
+        def run(node, grad):
+            ran.append((type(node).__name__, grad.tolist()))
+            return node.apply(grad)
+
+        x = Tensor(3.0, requires_grad=True)
+        y = x * x + x
+        assert set_runner(run) is None
+        y.backward()
+        assert set_runner(None) is run
+        assert ran == [("AddBackward", 1), ("MulBackward", 1)]
+        assert x.grad == 7
+
+    def test_it_also_stands_before_the_rules_of_a_checkpoint(self):
+        ran = []
+
+        def run(node, grad):
+            ran.append(type(node).__name__)
+            return node.apply(grad)
+
+        x = Tensor(3.0, requires_grad=True)
+        y = checkpoint(lambda x: x * x, x)
+        set_runner(run)
+        y.backward()
+        set_runner(None)
+        assert ran == ["CheckpointBackward", "MulBackward"]
         assert x.grad == 6
