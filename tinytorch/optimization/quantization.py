@@ -25,7 +25,7 @@ def scale_and_zero_point(low, high, symmetric: bool = False):
     """The step between neighbouring int8 values, and the int8 value of 0.0, for floats from `low` to `high`.
 
     low, high   numbers, or arrays of one shape; a range that does not contain 0 is widened until it does
-    symmetric   0.0 is the integer 0, and the integers are -127 to 127; otherwise they are -128 to 127 and all are used
+    symmetric   0.0 is the integer 0, and the integers are -127 to 127; otherwise they are -128 to 127
 
     returns (scale float32, zero_point int32) in the shape of `low`. A range of width 0 has scale 1.
 
@@ -43,7 +43,7 @@ def scale_and_zero_point(low, high, symmetric: bool = False):
 
 def _to_int8(x, scale, zero_point):
     """The array x in steps of `scale` from `zero_point`; what lies outside of int8 becomes its nearest end."""
-    q = x / scale
+    q = np.divide(x, scale, out=np.empty_like(x))
     np.rint(q, out=q)  # halves go to the even neighbour, so that errors do not all point upwards
     q += np.asarray(zero_point, q.dtype)
     np.clip(q, -128, 127, out=q)
@@ -59,7 +59,7 @@ def quantize_int8(t, symmetric: bool = False, axis: int | None = None, bits: int
     """Floats as bytes: (q, scale, zero_point) such that (q - zero_point) * scale is about `t`.
 
     t           tensor or array of any shape, all of it finite
-    symmetric   zero_point is 0 and q stays within -127 to 127; otherwise all of -128 to 127 is used
+    symmetric   zero_point is 0 and q stays within -127 to 127; otherwise within -128 to 127
     axis        a scale and a zero point for every index along this axis; None: one of each for all of `t`
 
     q           int8 array in the shape of `t`
@@ -105,7 +105,7 @@ def _float_blocks(q, rows, dtype, most=None):
     most   rows of q in one block at most
     """
     K, M = q.shape
-    step = min(K, max(1, _BLOCK // M, rows), most or K)
+    step = max(1, min(K, max(_BLOCK // max(M, 1), rows), most or K))
     memory = np.empty_like(q, shape=(step, M), dtype=dtype)
     for start in range(0, K, step):
         part = q[start : start + step]
@@ -133,7 +133,7 @@ def quantized_linear(x: Tensor, q, scale, bias=None) -> Tensor:
     out *= scale
     if bias is not None:
         out += bias
-    return result(out.reshape(*x.shape[:-1], -1), "quantized_linear", x, q=q, scale=scale)
+    return result(out.reshape(*x.shape[:-1], q.shape[1]), "quantized_linear", x, q=q, scale=scale)
 
 
 class QuantizedLinearBackward(Function, op="quantized_linear"):
@@ -222,15 +222,15 @@ class QuantizedLinear(Module):
             raise ValueError(f"{who} needs inputs (..., {self.in_features}), got {x.shape}")
         if self.input_scale is None:
             return quantized_linear(x, self.q, self.scale, self.bias)
+        x = astype(x, np.result_type(x.dtype, np.float32))
         rows = x.data.reshape(-1, self.in_features)
         if np.isnan(rows.min(initial=0)):
             raise ValueError("QuantizedLinear: the inputs hold NaN, for which there is no integer")
-        dtype = np.result_type(rows.dtype, np.float32)
         sums = int8_matmul(_to_int8(rows, self.input_scale, self.input_zero_point), self.q)
-        out = sums.astype(dtype)
+        out = sums.astype(rows.dtype)
         out *= self.scale * self.input_scale
         out += self.bias
-        return result(out.reshape(*x.shape[:-1], -1), "int8_linear", x)
+        return result(out.reshape(*x.shape[:-1], self.out_features), "int8_linear", x)
 
     def extra_repr(self):
         size = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -319,7 +319,7 @@ class Observer:
         if self.percentile is None:
             return
         half = len(self.counts) // 2
-        while self.reach < max(-low, high):
+        while self.reach <= max(-low, high):
             pairs = self.counts[0::2] + self.counts[1::2]
             self.counts[:] = 0
             self.counts[half // 2 : half // 2 + half] = pairs
