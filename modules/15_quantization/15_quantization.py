@@ -54,8 +54,8 @@ def scale_and_zero_point(low, high, symmetric: bool = False):
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)  # high - low may exceed what float32 holds
     if not (np.isfinite(low) & (low <= high) & np.isfinite(high)).all():
         raise ValueError(f"scale_and_zero_point needs finite low <= high, got {low} and {high}")
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
     ### BEGIN SOLUTION
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
     scale = np.maximum(-low, high) / 127 if symmetric else (high - low) / 255
     scale = np.where(scale < np.finfo(np.float32).tiny, 1, scale).astype(np.float32)
     zero_point = np.zeros_like(low) if symmetric else np.rint(-128 - low / scale)
