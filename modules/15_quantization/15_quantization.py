@@ -1326,13 +1326,13 @@ print(quantize_model(reader, typical))
 """
 ## Questions
 
-**1.** The values of an array go from -0.2 to 1.0, and 0.37 is among them. What are scale, zero point and q of 0.37 with
+**1.** The values of an array go from -0.2 to 1.075, and 0.372 is among them. What are scale, zero point and q of 0.372 with
 256 marks? What comes back, and how large could the error have been at most?
 
 <details><summary>Answer</summary>
 
-The scale is 1.2 / 255 = 0.004706, the zero point -128 + 0.2 / 0.004706 = -128 + 42.5, rounded to the even one of -86 and
--85: -86. 0.37 / 0.004706 = 78.6, so q = 79 - 86 = -7. Back: 79 * 0.004706 = 0.3718. At most half a step, 0.0024.
+The scale is 1.275 / 255 = 0.005, the zero point -128 + 0.2 / 0.005 = -88. 0.372 / 0.005 = 74.4, so q = 74 - 88 = -14. Back:
+74 * 0.005 = 0.37, off by 0.002. At most half a step, 0.0025.
 </details>
 
 **2.** What comes out of a relu goes from 0 to 6. How long is a step with a symmetric ruler, and with an asymmetric
