@@ -885,7 +885,7 @@ two old bins are one new bin exactly, and nothing that was counted is lost.
 ```
    -reach                  0                  reach              8 bins here, 2,048 in the code
      |  1 |  0 |  2 |  5  |  6 |  1 |  1 |  0 |
-       +----+    +----+    +----+    +----+                        a value at 1.5 reach arrives: pairs merge
+       +----+    +----+    +----+    +----+                        a value at 1.2 reach arrives: pairs merge
      |    |    |  1 |  7  |  7 |  1 |    |    |
   -2 reach                 0               2 reach              and goes into the last but one bin
 ```
