@@ -46,7 +46,7 @@ really become smaller?
 #| export
 """Compression: the same answers from fewer numbers.
 
-    magnitude_prune         small weights become 0; shapes stay, so nothing is saved until zeros are stored as `to_csr` does
+    magnitude_prune         small weights become 0; shapes stay, nothing is saved until zeros are stored by `to_csr`
     structured_prune        whole units, channels and heads are removed, and the layers become smaller
     low_rank_approximate    one Linear becomes two thin ones
     KnowledgeDistillation   a small model learns from what a large one says

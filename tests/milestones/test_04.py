@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=folder,
     )
     return process, folder
