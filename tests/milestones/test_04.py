@@ -96,7 +96,7 @@ def test_it_is_one_short_script_that_tells_its_story(cnn):
 
 
 def test_a_goal_that_is_missed_is_a_failure(cnn, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(cnn.EPOCHS, "digits", 1)
+    monkeypatch.setitem(cnn.EPOCHS, "digits", 2)
     monkeypatch.setitem(cnn.GOAL, "digits", 1.01)
     monkeypatch.setattr(sys, "argv", ["milestone", "--out", str(tmp_path)])
     assert cnn.main() == 1
