@@ -1,6 +1,7 @@
 """Arithmetic in closed form, by counting naively, and a formula for everything that announces itself."""
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,13 @@ UNKNOWN = {"argsort"}  # depends on the numbers
 
 
 def announced_by_name():
-    """The operations whose names stand in a call of `result` anywhere in the package."""
+    """The operations whose names stand in a call of `result` in a file of modules 01 to 14."""
     for path in Path(tinytorch.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        module = re.search(r"modules/(\d\d)_", text.split("\n", 1)[0])  # the first line says where a file comes from
+        if module is None or int(module[1]) > 14:
+            continue
+        for node in ast.walk(ast.parse(text)):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "result"
             if called and isinstance(node.args[1], ast.Constant):
                 yield node.args[1].value

@@ -43,11 +43,12 @@ def run(tests, folder, output):
     """In a fork: pytest's exit code for the tests on the package in `folder`."""
     sys.path.insert(0, str(folder))
     os.environ["TINYTORCH_STAGE"] = str(folder)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", str(folder / "scratch")]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(folder / "scratch")]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--ignore-glob=*agreement*"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 

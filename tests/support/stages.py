@@ -1,8 +1,13 @@
 """Packages of modules 01..NN in scratch folders, and test runs on them in processes of their own."""
 
+import contextlib
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from tito.course import Course
@@ -12,12 +17,28 @@ ROOT = Path(__file__).resolve().parents[2]
 COURSE = Course.load(ROOT)
 
 
+def _fingerprint():
+    """Of everything that a package is built from."""
+    made_of = [ROOT / "course.toml", *sorted((ROOT / "modules").rglob("*.*")), *sorted((ROOT / "tito").glob("*.py"))]
+    digest = hashlib.sha256(version("ruff").encode())
+    for path in made_of:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def write_stage(folder, upto):
-    """Write the package of modules 01..`upto` into `folder`, and return `folder`."""
-    for file, content in build(COURSE, upto).items():
-        path = Path(folder) / "tinytorch" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    """Write the package of modules 01..`upto` into `folder`, and return `folder`. Each is built once, and copied."""
+    kept = ROOT / ".pytest_cache" / "stages" / _fingerprint() / str(upto) / "tinytorch"
+    if not kept.is_dir():
+        kept.parent.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent.parent) as scratch:
+            for file, content in build(COURSE, upto).items():
+                path = Path(scratch) / "made" / "tinytorch" / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            with contextlib.suppress(OSError):  # another process was faster
+                os.rename(Path(scratch) / "made", kept.parent)
+    shutil.copytree(kept, Path(folder) / "tinytorch")
     return Path(folder)
 
 
@@ -32,6 +53,7 @@ def python(folder, *arguments, cwd=ROOT):
             "TINYTORCH_STAGE": str(folder),
             "OPENBLAS_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # hypothesis works without its plugin, and all starts faster
         },
         capture_output=True,
         text=True,
@@ -40,4 +62,4 @@ def python(folder, *arguments, cwd=ROOT):
 
 def run_tests(folder, *arguments):
     """Run pytest on the package in `folder`."""
-    return python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments)
+    return python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
