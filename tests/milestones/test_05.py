@@ -1,6 +1,7 @@
 """The milestone of 2017, part by part: reversing in full, answering with fewer steps than the script takes."""
 
 import contextlib
+import copy
 import importlib.util
 import io
 import math
@@ -167,6 +168,7 @@ class TestVerdict:
         _, task, _, _ = answering
         monkeypatch.setattr(milestone, "reverse", lambda rng: results)
         monkeypatch.setattr(milestone, "questions", lambda rng: task)
+        monkeypatch.setattr(task, "model", copy.deepcopy(task.model))  # the other tests have theirs as it was
         monkeypatch.setattr(task, "training", {"steps": 2, "lr": 1e-5})
         monkeypatch.setattr(task, "goal", 1.2)
         monkeypatch.setattr(sys, "argv", ["milestone", "--out", str(tmp_path / "pictures")])
