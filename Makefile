@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(BIN)/tito milestone run 03
 
+# two processes on two cores: one thread each for their products
+test: export OPENBLAS_NUM_THREADS := 1
+test: export OMP_NUM_THREADS := 1
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 

@@ -40,7 +40,7 @@ class Watched(Dataset):
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 2
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
 

@@ -1,13 +1,16 @@
 """Run the tests of a lesson on its package with one mistake made in it, for every mistake in its list.
 
 `python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
-is the package without any. What takes long to import is imported once; each run is a fork of this process.
+is the package without any, all tests of the lesson; mistakes are caught without those that need PyTorch. What takes
+long to import is imported once; each run is a fork of this process.
 
 A mistake may name the test that catches it, `caught_by = "test_file.py::test_name"`; then only that one runs.
-`--find` runs all tests of the lesson and prints the first that fails.
+`--find` runs the tests of the lesson and prints the first that fails.
 """
 
 import compileall
+import gc
+import importlib.util
 import os
 import shutil
 import sys
@@ -48,8 +51,8 @@ def run(tests, folder, output):
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(folder / "scratch")]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--ignore-glob=*agreement*"]
+    options = ["-q", "-x", "--tb=native", "-p", "no:cacheprovider", "--basetemp", str(folder / "scratch")]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
 
@@ -60,7 +63,7 @@ def main(slug, find=False):
         compileall.compile_dir(package, quiet=1)  # copies keep it, but for the file that is changed
         nothing = {"name": "no mistake", "file": "__init__.py", "old": "", "new": ""}
         entries = mistakes(slug)
-        named = sorted({entry["caught_by"] for entry in entries if "caught_by" in entry})
+        gc.freeze()  # no fork need look at what was there before it
         for number, mistake in enumerate([nothing, *entries]):
             wrong = folder / str(number)
             shutil.copytree(package, wrong / "tinytorch")
@@ -72,14 +75,17 @@ def main(slug, find=False):
             text = text.replace(mistake["old"], mistake["new"]) if mistake["old"] else text
             compile(text, mistake["file"], "exec")
             file.write_text(text, encoding="utf-8")
-            tests = [mistake["caught_by"]] if "caught_by" in mistake else named if mistake is nothing else []
-            if find or not tests:
-                tests = [""]
+            # as long as before and of the same second, it would be taken for what was compiled
+            Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
+            one = None if find else mistake.get("caught_by")
+            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}"]
+            if mistake is not nothing:
+                tests.append("--ignore-glob=*agreement*")
             child = os.fork()
             if not child:
                 code = 70
                 try:
-                    code = run([f"tests/{slug}/{test}" for test in tests], wrong, folder / "output")
+                    code = run(tests, wrong, folder / "output")
                 finally:
                     os._exit(code)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
