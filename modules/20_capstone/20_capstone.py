@@ -81,19 +81,24 @@ np.set_printoptions(precision=3, suppress=True)
 """
 ## A text to learn from
 
-Questions and answers, one pair to a line with a tab between: sums of small numbers, and what comes after what. The
-accents are there on purpose: é and ç take two bytes each.
+Questions and answers, one pair to a line with a tab between: sums of small numbers, and what comes after what. Each
+fact is asked for in three ways, so one of them can be held out while the fact itself is still taught. The accents are
+there on purpose: é and ç take two bytes each.
 """
 
 # %%
 NAMES = "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze".split()
 DAYS = "lundi mardi mercredi jeudi vendredi samedi dimanche".split()
-pairs = [f"{a} plus {b} ?\tça fait {NAMES[i + j]}." for i, a in enumerate(NAMES[:8]) for j, b in enumerate(NAMES[:8])]
-pairs += [f"après {a} ?\t{b}." for names in (NAMES, DAYS) for a, b in zip(names, names[1:])]
-lines = [pairs[i] for i in np.random.default_rng(0).integers(0, len(pairs), 500)]
-TEXT = "\n".join(lines) + "\n"
-print(f"{len(TEXT):,} characters, {len(TEXT.encode()):,} bytes, {len(pairs)} different lines; it begins")
-print(TEXT[:90])
+pairs = []
+for i, a in enumerate(NAMES):
+    for b, c in zip(NAMES, NAMES[i:]):
+        pairs += [f"{way} ?\tça fait {c}." for way in (f"{a} plus {b}", f"combien font {a} et {b}", f"{b} avec {a}")]
+for names in (NAMES, DAYS):
+    for a, b in zip(names, names[1:]):
+        pairs += [f"{way} ?\tc'est {b}." for way in (f"après {a}", f"qu'est-ce qui suit {a}", f"{a}, et ensuite")]
+TEXT = "".join(pair + "\n" for pair in pairs)
+print(f"{len(TEXT):,} characters, {len(TEXT.encode()):,} bytes, {len(pairs)} lines; among them")
+print(*pairs[10:400:130], sep="\n")
 
 # %% [markdown]
 """
@@ -686,9 +691,10 @@ class TinyGPT:
 
 
 # %%
-app = TinyGPT.train(TEXT, embed_dim=64, context=48, steps=150, lr=5e-3, seed=0)
+app = TinyGPT.train(TEXT, embed_dim=64, context=48, steps=300, lr=5e-3, seed=0)
 print(app)
 for step, trained, unseen in app.history[::3]:
     print(f"step {step:4}   loss {trained:.3f}   held out {unseen:.3f}")
-for question in ("deux plus trois ?\t", "après lundi ?\t", "six plus sept ?\t"):
-    print(app.generate(question, temperature=0).replace("\t", "  "), end="")
+for line in app.held_out.splitlines()[1:5]:
+    question, answer = line.split("\t")
+    print(f"{question}  {app.generate(question + app.after, temperature=0).split(app.after)[1].strip()}  ({answer})")
