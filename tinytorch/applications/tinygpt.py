@@ -2,18 +2,20 @@
 """TinyGPT: a text goes in, and out comes a program that goes on writing in its manner.
 
 `TinyGPT.train` learns from a text and holds its last part out; `save` and `load` keep tokenizer, weights and held-out
-text in one file; `quantize` gives a smaller one; `stream` and `chat` write; `measure` finds size, speed and quality, and
-`report_card` shows them. `python -m tinytorch.applications.tinygpt` does the same from a terminal. The axes: N windows
-in a batch, T places in each.
+text in one file; `quantize` gives a smaller one; `stream` and `chat` write; `measure` finds size, speed and quality,
+and `report_card` shows them. `python -m tinytorch.applications.tinygpt` does the same from a terminal. The axes: N
+windows in a batch, T places in each.
 """
 
 import codecs
 import math
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 
+from tinytorch.benchmarking.benchmark import compare, machine
 from tinytorch.core.autograd import no_grad
 from tinytorch.core.checkpoint import CheckpointError, _replace_file, load, save
 from tinytorch.core.layers import _positive
@@ -140,6 +142,8 @@ class TinyGPT:
         self.after = after
         self.until = until
         self._bytes = [token if isinstance(token, bytes) else token.encode() for token in tokenizer.vocab]
+        for i in tokenizer.special_ids.values():
+            self._bytes[i] = b""  # no text
         self._stops = [i for i, token in enumerate(self._bytes) if until.encode() in token] if until else None
 
     @property
@@ -167,6 +171,8 @@ class TinyGPT:
         batch_size: int = 16,
         lr: float = 3e-3,
         held_out: float = 0.1,
+        after: str | None = None,
+        until: str | None = None,
         seed: int = 0,
         on_step=None,
     ) -> "TinyGPT":
@@ -175,11 +181,12 @@ class TinyGPT:
         tokenizer   "char", every character of the text is a token, or "bpe", byte pairs, at most `vocab_size` of them
         context     how many tokens the model sees at once
         held_out    which share of the text, at its end, is kept to measure by: nothing learns from it
+        after, until  of the app: what follows a prompt in `chat`, and what ends an answer
         seed        decides the first weights and which windows are drawn: the same seed gives the same model
         on_step     called as on_step(step, loss) after each step
 
         Where every line of the text is a question, a tab and an answer, the lines are shuffled before the end is held
-        out, `chat` puts a tab after a question, and an answer ends with its line.
+        out, and unless said otherwise `chat` puts a tab after a question and an answer ends with its line.
 
         Raises TypeError or ValueError for settings that make no sense or a text that is too short, before training.
         """
@@ -222,7 +229,9 @@ class TinyGPT:
                 on_step(step, loss)
 
         fit(model, ids, steps, batch_size, lr, rng, after_step)
-        return cls(tokens, model, kept, history, *(("\t", "\n") if pairs else ()))
+        usual = ("\t", "\n") if pairs else ("", "")
+        after, until = (mine if said is None else said for said, mine in zip((after, until), usual))
+        return cls(tokens, model, kept, history, after, until)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a prompt. <EOS> in it is five characters and ends nothing.
@@ -382,3 +391,479 @@ class TinyGPT:
             f"TinyGPT({self.tokenizer}, {m.num_layers} layers of width {m.embed_dim}, {m.max_seq_len} places, "
             f"{self.format}, {self.nbytes:,} bytes)"
         )
+
+
+CLOCKS = (time.perf_counter, time.process_time)  # the one on the wall, and the seconds that this process computed
+
+
+def measured_step(name: str, model, wall, processor, tokens: int, quality: float, cache_bytes: int = 0) -> dict:
+    """What one way to run a model costs and gives: a step of a submission.
+
+    wall, processor  `BenchmarkResult`s of writing `tokens` tokens: by the clock on the wall, by `time.process_time`
+    quality          already measured, as is the memory of a cache
+
+    bytes are those that the arrays of the model hold; seconds and cpu_seconds are for one token.
+    """
+    return {
+        "name": name,
+        "bytes": model_size(model),
+        "cache_bytes": cache_bytes,
+        "seconds": {
+            "median": wall.median / tokens,
+            "low": wall.low / tokens,
+            "high": wall.high / tokens,
+            "runs": len(wall.times),
+        },
+        "cpu_seconds": processor.median / tokens,
+        "quality": quality,
+    }
+
+
+def _wrong_fields(where, value, needed, optional=()):
+    """What is wrong with the names of an object's fields, a sentence each."""
+    if not isinstance(value, dict):
+        return [f"{where} must be an object, got {type(value).__name__}"]
+    wrong = [f"{where}.{name} is missing" for name in needed if name not in value]
+    known = ", ".join([*needed, *optional])
+    return wrong + [
+        f"{where}.{name} is not a field; there are {known}" for name in value if name not in known.split(", ")
+    ]
+
+
+def _wrong_number(where, value, least=-math.inf, most=math.inf, whole=False):
+    """What is wrong with a number, in a list; NaN, infinity, True and numbers in quotes are none."""
+    kind = "a whole number" if whole else "a number"
+    good = type(value) is int or (type(value) is float and math.isfinite(value) and not whole)
+    if good and least <= value <= most:
+        return []
+    bounds = [f"of at least {least}"] * (least > -math.inf) + [f"of at most {most}"] * (most < math.inf)
+    return [f"{where} must be {' '.join([kind, *bounds])}, got {value!r}"]
+
+
+def _wrong_text(where, value):
+    return [] if isinstance(value, str) and value.strip() else [f"{where} must be a text, got {value!r}"]
+
+
+def step_problems(where: str, step) -> list[str]:
+    """What is wrong with one step of a submission, a sentence for each field; see `validate_submission`."""
+    problems = _wrong_fields(where, step, ("name", "bytes", "seconds", "quality"), ("cache_bytes", "cpu_seconds"))
+    if problems:
+        return problems
+    problems += _wrong_text(f"{where}.name", step["name"])
+    problems += _wrong_number(f"{where}.bytes", step["bytes"], 1, whole=True)
+    problems += _wrong_number(f"{where}.quality", step["quality"])
+    if "cache_bytes" in step:
+        problems += _wrong_number(f"{where}.cache_bytes", step["cache_bytes"], 0, whole=True)
+    if "cpu_seconds" in step:
+        problems += _wrong_number(f"{where}.cpu_seconds", step["cpu_seconds"], 0)
+    seconds, where = step["seconds"], f"{where}.seconds"
+    wrong = _wrong_fields(where, seconds, ("median", "low", "high", "runs"))
+    if wrong:
+        return problems + wrong
+    problems += _wrong_number(f"{where}.runs", seconds["runs"], 1, whole=True)
+    times = [
+        problem for key in ("median", "low", "high") for problem in _wrong_number(f"{where}.{key}", seconds[key], 0)
+    ]
+    if not times and not seconds["low"] <= seconds["median"] <= seconds["high"]:
+        times = [f"{where} must have low <= median <= high, got {seconds}"]
+    return problems + times
+
+
+SCHEMA = "tinytorch.submission/1"
+
+
+def _task_problems(where, task):
+    wrong = _wrong_fields(where, task, ("task", "quality", "better", "per", "steps"))
+    if wrong:
+        return wrong
+    for name in ("task", "quality", "per"):
+        wrong += _wrong_text(f"{where}.{name}", task[name])
+    if task["better"] not in ("lower", "higher"):
+        wrong.append(f"{where}.better must be 'lower' or 'higher', got {task['better']!r}")
+    steps = task["steps"]
+    if not isinstance(steps, list) or not steps:
+        return [*wrong, f"{where}.steps must be a list with at least one step, got {steps!r}"]
+    for i, step in enumerate(steps):
+        wrong += step_problems(f"{where}.steps[{i}]", step)
+    names = [step.get("name") for step in steps if isinstance(step, dict)]
+    if names[:1] != ["baseline"]:
+        wrong.append(f"{where}.steps[0].name must be 'baseline', which the others are compared with, got {names[:1]}")
+    wrong += [f"{where}.steps[{i}].name {name!r} is there already" for i, name in enumerate(names) if name in names[:i]]
+    return wrong
+
+
+def validate_submission(document) -> None:
+    """Raise ValueError unless `document` is a submission to the contest; its message names every field that is wrong.
+
+    schema    "tinytorch.submission/1"
+    machine   what `machine()` says: an object of texts and whole numbers
+    tasks     at least one, each with `task`, its name; `quality`, what is measured; `better`, "lower" or "higher";
+              `per`, what the seconds are for; and `steps`, of which the first is the "baseline"
+    steps     name, bytes, seconds {median, low, high, runs}, quality; and if there are any cache_bytes, cpu_seconds
+    """
+    wrong = _wrong_fields("submission", document, ("schema", "machine", "tasks"))
+    if not wrong:
+        if document["schema"] != SCHEMA:
+            wrong.append(f"submission.schema must be {SCHEMA!r}, got {document['schema']!r}")
+        here, tasks = document["machine"], document["tasks"]
+        if not isinstance(here, dict) or not here:
+            wrong.append(f"submission.machine must be an object that says where it was measured, got {here!r}")
+        else:
+            for key, value in here.items():
+                if type(value) not in (str, int):
+                    wrong.append(f"submission.machine.{key} must be a text or a whole number, got {value!r}")
+        if not isinstance(tasks, list) or not tasks:
+            wrong.append(f"submission.tasks must be a list with at least one task, got {tasks!r}")
+        else:
+            for i, task in enumerate(tasks):
+                wrong += _task_problems(f"submission.tasks[{i}]", task)
+    if wrong:
+        raise ValueError("this is no valid submission:\n  " + "\n  ".join(wrong))
+
+
+def _check_place(path):
+    """Raise unless a file can be written there, before anything is computed for it."""
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file to write to")
+
+
+def write_submission(path, document):
+    """Validate a submission and write it as JSON; whatever happens, the file is the old one or the new one."""
+    import json
+
+    validate_submission(document)
+    _check_place(path)
+    _replace_file(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def measure(app: TinyGPT, text: str | None = None, tokens: int = 32, rounds: int = 15) -> dict:
+    """Size, speed and quality of an app, measured now: a submission with the task "tinygpt".
+
+    text     what to measure the loss on; by default what was held out when the app was trained
+    tokens   how many tokens each run writes, greedily, after the first tokens of the text
+    rounds   how often each way to run it is timed, in turns
+
+    The steps are the model as it is, without a cache; with one; and, if its weights are floats, with int8 weights too.
+    """
+    text = app.held_out if text is None else text
+    if not text:
+        raise ValueError(
+            "measure needs a text the app was not trained on; this app has none of its own, so give it one"
+        )
+    T = app.model.max_seq_len
+    if not _positive("measure", "tokens", tokens) < T:
+        raise ValueError(f"measure: tokens must fit into the {T} places of the model with a prompt, got {tokens}")
+    prompt = app.tokenizer.encode(text, allow_special=False)[: min(8, T - tokens)]
+    apps = {"baseline": app, "cache": app}
+    if app.format == "float32":
+        apps["cache, int8"] = app.quantize()
+
+    def write(name):
+        if name == "baseline":
+            return app.model.generate(prompt, tokens, temperature=0, use_cache=False)
+        return Memoized(apps[name].model).generate(prompt, tokens, temperature=0)
+
+    quality = {id(each): each.loss(text) for each in apps.values()}
+    functions = {name: lambda name=name: write(name) for name in apps}
+    wall, processor = (compare(functions, rounds=rounds, warmup=2, clock=clock) for clock in CLOCKS)
+    steps = []
+    for name, each in apps.items():
+        held = 0 if name == "baseline" else KVCache.for_model(each.model).nbytes
+        steps.append(measured_step(name, each.model, wall[name], processor[name], tokens, quality[id(each)], held))
+    task = {
+        "task": "tinygpt",
+        "quality": "held-out loss in nats per token",
+        "better": "lower",
+        "per": "token",
+        "steps": steps,
+    }
+    document = {"schema": SCHEMA, "machine": machine(), "tasks": [task]}
+    validate_submission(document)
+    return document
+
+
+def _picture(figure) -> str:
+    """A figure of matplotlib as the source of an <img>: PNG in base64."""
+    import base64
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figures(history, task):
+    """(title, what it shows, figure): how the losses fell, where there is a history; and the steps side by side."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no backend, nothing to close
+
+    found = []
+    if history:
+        steps, trained, unseen = zip(*history)
+        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        axis = figure.subplots()
+        axis.plot(steps, trained, "o--", ms=3, c="#7f7f7f", label="training text")
+        axis.plot(steps, unseen, "o-", ms=3, c="#1f78b4", label="held-out text")
+        axis.set(xlabel="step", ylabel="nats per token", ylim=0)
+        axis.legend(frameon=False)
+        axis.grid(alpha=0.3)
+        found.append(("How it learnt", "loss on training text and held-out text, by step", figure))
+    steps = task["steps"]
+    names, places = [step["name"] for step in steps], range(len(steps))
+    figure = Figure(figsize=(10, 0.9 + 0.55 * len(steps)), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    held, cache = ([step.get(key, 0) / 1e3 for step in steps] for key in ("bytes", "cache_bytes"))
+    axes[0].barh(places, held, color="#1f78b4", label="weights")
+    axes[0].barh(places, cache, left=held, color="#a6cee3", label="cache")
+    axes[0].set_xlabel("size in KB")
+    axes[0].legend(frameon=False, fontsize=8)
+    low, median, high = ([1e3 * step["seconds"][key] for step in steps] for key in ("low", "median", "high"))
+    ends = [[m - a for m, a in zip(median, low)], [b - m for m, b in zip(median, high)]]
+    axes[1].barh(places, median, xerr=ends, color="#33a02c", ecolor="#333333", capsize=3)
+    axes[1].set_xlabel(f"ms per {task['per']}")
+    axes[2].barh(places, [step["quality"] for step in steps], color="#ff7f00")
+    axes[2].set_xlabel(task["quality"])
+    axes[0].set_yticks(places, names)
+    axes[0].invert_yaxis()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    found.append(("What each step costs and gives", "size, time and quality of each step as bars", figure))
+    return found
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.95rem; }
+th, td { padding: 0.3rem 0.8rem; border-bottom: 1px solid #ccc; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; }
+pre { background: #f4f4f4; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+small { color: #555; }
+"""
+
+
+def report_card(app: TinyGPT, document: dict, sample: str | None = None) -> str:
+    """A page of HTML with its pictures inside: what was measured of an app, how it learnt, and how it writes.
+
+    document   a submission with the task "tinygpt", as `measure` gives it
+    sample     what the model wrote; by default it goes on from the beginning of its held-out text
+    """
+    from html import escape
+
+    validate_submission(document)
+    tasks = [task for task in document["tasks"] if task["task"] == "tinygpt"]
+    if not tasks:
+        raise ValueError("report_card needs a submission with the task 'tinygpt'; measure(app) makes one")
+    task = tasks[0]
+    if sample is None and app.held_out:
+        T = app.model.max_seq_len
+        whole = app.held_out.partition("\n")[2] or app.held_out  # from the beginning of a line, if there is one
+        start = whole[:12].rpartition(" ")[0] or whole[:12]
+        if app.after in whole[:-1] and app.after:
+            start = whole.partition(app.after)[0] + app.after
+        sample = start + "".join(app.stream(start, 2 * T, seed=0))
+    rows = []
+    for step in task["steps"]:
+        s, cpu = step["seconds"], step.get("cpu_seconds")
+        cells = [
+            step["name"],
+            f"{step['bytes']:,}",
+            f"{step.get('cache_bytes', 0):,}",
+            f"{1e3 * s['median']:.3f} <small>({1e3 * s['low']:.3f} to {1e3 * s['high']:.3f}, {s['runs']} runs)</small>",
+            f"{1 / s['median']:,.0f}" if s["median"] else "",
+            f"{1e3 * cpu:.3f}" if cpu is not None else "",
+            f"{step['bytes'] + step.get('cache_bytes', 0):,}",
+            f"{step['quality']:.4f}",
+            f"{math.exp(min(step['quality'], 700)):,.2f}",
+        ]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in [escape(cells[0]), *cells[1:]]) + "</tr>")
+    heads = ["step", "weights, bytes", "cache, bytes", "ms per token", "tokens per second", "processor, ms per token"]
+    heads += ["bytes read per token", "loss, nats per token", "perplexity"]
+    about = [("model", repr(app)), ("held-out text", f"{len(app.held_out):,} characters")]
+    about += list(document["machine"].items())
+    pictures = [
+        f'<h2>{escape(title)}</h2>\n<img alt="{escape(shows)}" src="{_picture(figure)}">'
+        for title, shows, figure in _figures(app.history, task)
+    ]
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8"><title>TinyGPT: report card</title>',
+        f"<style>{_STYLE}</style></head><body>",
+        "<h1>TinyGPT: report card</h1>",
+        "<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>",
+        *rows,
+        "</table>",
+        "<p><small>Times are medians, with an interval that holds the true median with 95 % certainty (from 6 runs on); "
+        "the ways took turns. Energy was not measured: processor time (all threads) and the bytes that are read for every "
+        "token, all weights and a full cache, stand in for it, on this machine only. Loss is the mean over a text that "
+        "was not trained on; perplexity is its exponential, and only models with the same tokens can be compared by it."
+        "</small></p>",
+        *pictures,
+        *([] if not sample else ["<h2>How it writes</h2>", f"<pre>{escape(sample)}</pre>"]),
+        "<h2>What was measured, and where</h2>",
+        "<table>" + "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in about) + "</table>",
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+COMMAND = "python -m tinytorch.applications.tinygpt"
+
+
+def _train(options):
+    import sys
+
+    text = Path(options.text).read_text(encoding="utf-8")
+    start = time.perf_counter()
+
+    def progress(step, loss):
+        if step == 1 or step % max(1, options.steps // 10) == 0:
+            print(
+                f"  step {step:5}   loss {loss:.3f}   {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
+            )
+
+    _check_place(options.out)
+    names = ("tokenizer", "vocab_size", "embed_dim", "num_layers", "num_heads", "context", "steps", "batch_size", "lr")
+    app = TinyGPT.train(text, **{name: getattr(options, name) for name in names}, seed=options.seed, on_step=progress)
+    app.save(options.out)
+    print(app)
+    print(f"held-out loss {app.loss(app.held_out):.3f} nats per token; saved as {options.out}")
+    print(f"next: {COMMAND} chat {options.out}")
+
+
+def _chat(options):
+    import sys
+
+    app = TinyGPT.load(options.model)
+    settings = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    sys.stdout.reconfigure(errors="replace")  # a terminal that cannot write é must not end the conversation
+    if options.prompt is None:
+        if sys.stdin.isatty():
+            print(f"{app}. An empty end of input (Ctrl-D) ends it.", file=sys.stderr)
+        app.chat(max_new_tokens=options.tokens, **settings)
+        return
+    written = ""
+    for piece in app.stream(options.prompt + app.after, options.tokens, **settings):
+        print(piece, end="", flush=True)
+        written += piece
+    print(end="" if written.endswith("\n") else "\n")
+
+
+def _quantize(options):
+    _check_place(options.out)
+    app = TinyGPT.load(options.model)
+    small = app.quantize()
+    small.save(options.out)
+    print(f"{app.nbytes:,} bytes of weights are {small.nbytes:,} now; saved as {options.out}")
+
+
+def _report(options):
+    for path in (options.out, options.submission or options.out):
+        _check_place(path)
+    app = TinyGPT.load(options.model)
+    text = None if options.text is None else Path(options.text).read_text(encoding="utf-8")
+    tokens = min(32, app.model.max_seq_len - 1) if options.tokens is None else options.tokens
+    document = measure(app, text, tokens, options.rounds)
+    _replace_file(options.out, report_card(app, document).encode())
+    if options.submission is not None:
+        write_submission(options.submission, document)
+    for step in document["tasks"][0]["steps"]:
+        s = step["seconds"]
+        print(
+            f"{step['name']:12} {step['bytes']:11,} bytes   {1e3 * s['median']:.3f} ms per token "
+            f"({1e3 * s['low']:.3f} to {1e3 * s['high']:.3f})   loss {step['quality']:.4f}"
+        )
+    print(f"report card: {options.out}")
+
+
+def _parser():
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description="A small language model of your own: train it, talk to it."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    train = commands.add_parser("train", help="learn from a text")
+    train.add_argument("text", metavar="FILE", help="a text in UTF-8; or lines of question, tab, answer")
+    train.add_argument("--out", required=True, metavar="MODEL", help="file to keep the model in")
+    train.add_argument("--tokenizer", choices=("char", "bpe"), default="char", help="default: char")
+    for name, metavar, kind, default, about in (
+        ("--vocab-size", "V", int, None, "tokens at most (default: all characters, or 1024 byte pairs)"),
+        ("--embed-dim", "E", int, 128, "width"),
+        ("--num-layers", "L", int, 2, "blocks"),
+        ("--num-heads", "H", int, 4, "heads in each block"),
+        ("--context", "T", int, 64, "tokens it sees at once"),
+        ("--steps", "N", int, 500, "steps of training"),
+        ("--batch-size", "N", int, 16, "windows in a step"),
+        ("--lr", "RATE", float, 3e-3, "learning rate"),
+        ("--seed", "N", int, 0, "the same seed gives the same model"),
+    ):
+        shown = about if default is None else f"{about} (default: {default})"
+        train.add_argument(name, metavar=metavar, type=kind, default=default, help=shown)
+    train.set_defaults(run=_train)
+
+    chat = commands.add_parser("chat", help="let a model write, or talk to it line by line")
+    chat.add_argument(
+        "--prompt", metavar="TEXT", help="go on from this and end; without it, from every line of the input"
+    )
+    chat.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to write at most (default: 200)")
+    chat.add_argument("--temperature", type=float, default=0.8, help="0 for the likeliest always (default: 0.8)")
+    chat.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest only")
+    chat.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest with this share together")
+    chat.add_argument("--seed", type=int, metavar="N", help="the same seed writes the same")
+    chat.set_defaults(run=_chat)
+
+    quantize = commands.add_parser("quantize", help="a quarter of the bytes, for writing only")
+    quantize.add_argument("--out", required=True, metavar="MODEL", help="file to keep the smaller model in")
+    quantize.set_defaults(run=_quantize)
+
+    report = commands.add_parser("report", help="measure size, speed and quality")
+    report.add_argument("--out", required=True, metavar="FILE", help="the report card, a page of HTML")
+    report.add_argument("--submission", metavar="FILE", help="write the numbers as JSON for the contest, too")
+    report.add_argument("--text", metavar="FILE", help="a text to measure the loss on (default: what was held out)")
+    report.add_argument(
+        "--tokens", type=int, metavar="N", help="tokens that each run writes (default: 32, if they fit)"
+    )
+    report.add_argument("--rounds", type=int, default=15, metavar="N", help="runs of each way (default: 15)")
+    report.set_defaults(run=_report)
+    for command in (chat, quantize, report):
+        command.add_argument("model", metavar="MODEL", nargs="?", help="a file that `train` has written")
+    return parser
+
+
+def main(arguments=None) -> int:
+    """The command line. Returns 0, or 2 after one line on standard error that says what was wrong."""
+    import sys
+
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help(sys.stderr)
+        print(f"\nTo begin: {COMMAND} train TEXT --out my.tinygpt", file=sys.stderr)
+        return 2
+    try:
+        if "model" in options and options.model is None:
+            raise ValueError(f"which model? Train one first: {COMMAND} train TEXT --out my.tinygpt, and name it here")
+        options.run(options)
+    except BrokenPipeError:  # whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except FileNotFoundError as error:
+        print(f"tinygpt: {f'there is no file {error.filename}' if error.filename else error}", file=sys.stderr)
+        return 2
+    except UnicodeDecodeError as error:
+        print(f"tinygpt: the text is not UTF-8 at byte {error.start}; convert it first", file=sys.stderr)
+        return 2
+    except (OSError, TypeError, ValueError) as error:
+        print(f"tinygpt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__" and __package__:  # started with python -m; a notebook belongs to no package
+    raise SystemExit(main())
