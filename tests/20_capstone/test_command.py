@@ -16,7 +16,7 @@ TRAIN = ["--embed-dim", "8", "--num-layers", "1", "--num-heads", "2", "--context
 
 
 def run(*arguments, cwd, says=""):
-    """`python -m tinytorch.applications.tinygpt`, on the very package that this test has imported, without a terminal."""
+    """`python -m tinytorch.applications.tinygpt` on the very package that this test has imported."""
     package = str(Path(tinytorch.__file__).resolve().parents[1])
     return subprocess.run(
         [sys.executable, "-P", "-W", "error", "-m", "tinytorch.applications.tinygpt", *map(str, arguments)],

@@ -1,4 +1,4 @@
-"""Module 20 with what came before it: one program from tokenizer, GPT, trainer, checkpoint, int8, cache and stopwatch."""
+"""Module 20 with what came before it: one program from tokenizer, GPT, checkpoint, int8, cache and stopwatch."""
 
 import io
 import math

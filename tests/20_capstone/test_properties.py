@@ -11,7 +11,7 @@ from tinytorch.applications.tinygpt import TinyGPT, draw_windows, step_problems,
 from tinytorch.models.transformer import GPT
 from tinytorch.text.tokenization import BPETokenizer
 
-fixed = settings(derandomize=True, deadline=None, max_examples=40)
+fixed = settings(derandomize=True, deadline=None, max_examples=25)
 MODEL = GPT(11, 8, 1, 2, 5, rng=0).eval()
 BYTES = BPETokenizer(260).train("a")
 WRITER = TinyGPT(BYTES, GPT(260, 8, 1, 2, 16, rng=0))

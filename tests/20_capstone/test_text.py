@@ -74,22 +74,26 @@ class TestFit:
         fit(model, ids, 1, 4, 0.02, np.random.default_rng(0), lambda *call: calls.append(call))
         assert calls[0][1] == pytest.approx(text_loss(twin, ids), abs=1e-5)
 
-    def test_gradients_are_cut_to_length_1_and_forgotten_before_each_step(self, monkeypatch):
+    def test_gradients_are_cut_to_length_1_before_each_step_and_forgotten_after(self, monkeypatch):
         from tinytorch.applications import tinygpt
 
-        norms, real = [], tinygpt.clip_grad_norm
+        events, real = [], tinygpt.clip_grad_norm
 
         def clip(parameters, most):
-            parameters = list(parameters)
-            norms.append((real(parameters, most), most))
-            return norms[-1][0]
+            events.append(("clip", most, real(list(parameters), most)))
+
+        class Listening(tinygpt.AdamW):
+            def step(self):
+                events.append("step")
+                super().step()
 
         monkeypatch.setattr(tinygpt, "clip_grad_norm", clip)
-        model = GPT(5, 16, 1, 2, max_seq_len=8, rng=0)
-        fit(model, np.arange(9) % 5, 3, 4, 1e-9, np.random.default_rng(0))
-        assert [most for _, most in norms] == [1.0] * 3
-        assert_close(norms[1][0], norms[0][0], rtol=1e-3)  # the weights have hardly moved
-        assert_close(norms[2][0], norms[0][0], rtol=1e-3)
+        monkeypatch.setattr(tinygpt, "AdamW", Listening)
+        fit(GPT(5, 16, 1, 2, max_seq_len=8, rng=0), np.arange(9) % 5, 3, 4, 1e-9, np.random.default_rng(0))
+        assert events[1::2] == ["step"] * 3
+        assert [event[:2] for event in events[::2]] == [("clip", 1.0)] * 3
+        norms = [norm for _, _, norm in events[::2]]
+        assert_close(norms[1:], [norms[0]] * 2, rtol=1e-3)  # the weights have hardly moved
 
     def test_the_rate_rises_and_then_falls(self, monkeypatch):
         from tinytorch.applications import tinygpt
