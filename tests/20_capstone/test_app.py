@@ -130,7 +130,16 @@ class TestPairs:
         app = TinyGPT.train(self.PAIRS, **SMALL)
         assert (app.after, app.until) == ("\t", "\n")
         assert app.held_out not in self.PAIRS
-        assert set(app.held_out.splitlines()[1:]) <= set(self.PAIRS.splitlines())
+
+    def test_whole_lines_are_held_out_and_the_others_are_learnt(self, monkeypatch):
+        from tinytorch.applications import tinygpt
+
+        seen, real = [], tinygpt.fit
+        monkeypatch.setattr(tinygpt, "fit", lambda model, ids, *more: (seen.append(ids), real(model, ids, *more)))
+        app = TinyGPT.train(self.PAIRS, **SMALL)
+        learnt = app.tokenizer.decode(seen[0]).splitlines()
+        assert sorted(learnt + app.held_out.splitlines()) == sorted(self.PAIRS.splitlines())
+        assert len(self.PAIRS) / 10 <= len(app.held_out) < len(self.PAIRS) / 10 + len("q10\ta10\n")
 
     def test_one_line_without_a_tab_and_it_is_a_text(self):
         app = TinyGPT.train(self.PAIRS + "and so on\n", **SMALL)

@@ -206,6 +206,8 @@ class TinyGPT:
         if pairs:
             text = "".join(lines[i] + "\n" for i in rng.permutation(len(lines)))
         cut = len(text) - math.ceil(len(text) * held_out)
+        if pairs:
+            cut = text.rfind("\n", 0, cut) + 1  # whole lines
         learnt, kept = text[:cut], text[cut:]
         if not learnt:
             raise ValueError(f"TinyGPT.train: holding out {held_out:.0%} of {len(text)} characters leaves none")
@@ -623,7 +625,9 @@ def _figures(history, task):
     ends = [[m - a for m, a in zip(median, low)], [b - m for m, b in zip(median, high)]]
     axes[1].barh(places, median, xerr=ends, color="#33a02c", ecolor="#333333", capsize=3)
     axes[1].set_xlabel(f"ms per {task['per']}")
-    axes[2].barh(places, [step["quality"] for step in steps], color="#ff7f00")
+    bars = axes[2].barh(places, [step["quality"] for step in steps], color="#ff7f00")
+    axes[2].bar_label(bars, fmt="{:.4g}", padding=3)
+    axes[2].margins(x=0.2)
     axes[2].set_xlabel(task["quality"])
     axes[0].set_yticks(places, names)
     axes[0].invert_yaxis()
@@ -659,7 +663,7 @@ def report_card(app: TinyGPT, document: dict, sample: str | None = None) -> str:
     task = tasks[0]
     if sample is None and app.held_out:
         T = app.model.max_seq_len
-        whole = app.held_out.partition("\n")[2] or app.held_out  # from the beginning of a line, if there is one
+        whole = app.held_out if app.after else app.held_out.partition("\n")[2] or app.held_out  # a line's beginning
         start = whole[:12].rpartition(" ")[0] or whole[:12]
         if app.after in whole[:-1] and app.after:
             start = whole.partition(app.after)[0] + app.after
@@ -698,7 +702,7 @@ def report_card(app: TinyGPT, document: dict, sample: str | None = None) -> str:
         "<p><small>Times are medians, with an interval that holds the true median with 95 % certainty (from 6 runs on);"
         " the ways took turns. Energy was not measured: processor time (all threads) and the bytes that are read for"
         " every token, all weights and a full cache, stand in for it, on this machine only. Loss is the mean over a"
-        " text that was not trained on; perplexity is its exponential, and compares only models with the same tokens."
+        " text that should be new to the model; perplexity is its exponential, and compares only models with the same tokens."
         "</small></p>",
         *pictures,
         *([] if not sample else ["<h2>How it writes</h2>", f"<pre>{escape(sample)}</pre>"]),
