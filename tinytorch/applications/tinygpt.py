@@ -702,7 +702,7 @@ def report_card(app: TinyGPT, document: dict, sample: str | None = None) -> str:
         "<p><small>Times are medians, with an interval that holds the true median with 95 % certainty (from 6 runs on);"
         " the ways took turns. Energy was not measured: processor time (all threads) and the bytes that are read for"
         " every token, all weights and a full cache, stand in for it, on this machine only. Loss is the mean over a"
-        " text that should be new to the model; perplexity is its exponential, and compares only models with the same tokens."
+        " text that should be new to the model; perplexity is its exponential, and comparable only for equal tokens."
         "</small></p>",
         *pictures,
         *([] if not sample else ["<h2>How it writes</h2>", f"<pre>{escape(sample)}</pre>"]),
