@@ -239,7 +239,6 @@ class BenchmarkResult:
 def _quiet():
     """Without the garbage collector inside; afterwards as it was."""
     running = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
@@ -379,6 +378,20 @@ def _check_machines(who, results):
                 f"{who}: {results[0].name!r} and {result.name!r} were measured on different machines, and say nothing "
                 f"about each other ({'; '.join(found)}); measure both on one"
             )
+
+
+def table(results) -> str:
+    """Results of one machine as text, a line each."""
+    results = _listed("table", results)
+    _check_machines("table", results)
+    width = max(len("name"), *(len(result.name) for result in results))
+    lines = [f"{'name':{width}}      median         low        high    sure   minimum  repeats    loops"]
+    for r in results:
+        times = f"{_seconds(r.median):>11} {_seconds(r.low):>11} {_seconds(r.high):>11}"
+        lines.append(
+            f"{r.name:{width}} {times} {r.coverage:7.1%} {_seconds(r.minimum):>9} {len(r.times):8} {r.loops:8}"
+        )
+    return "\n".join(lines)
 
 
 def paired_ratio(result: BenchmarkResult, base: BenchmarkResult, level: float = 0.95) -> Interval:
@@ -606,32 +619,18 @@ def load_results(path) -> list[BenchmarkResult]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def table(results) -> str:
-    """Results of one machine as text, a line each."""
-    results = _listed("table", results)
-    _check_machines("table", results)
-    width = max(len("name"), *(len(result.name) for result in results))
-    lines = [f"{'name':{width}}      median         low        high    sure   minimum  repeats    loops"]
-    for r in results:
-        times = f"{_seconds(r.median):>11} {_seconds(r.low):>11} {_seconds(r.high):>11}"
-        lines.append(
-            f"{r.name:{width}} {times} {r.coverage:7.1%} {_seconds(r.minimum):>9} {len(r.times):8} {r.loops:8}"
-        )
-    return "\n".join(lines)
-
-
 def _draw_times(axis, results):
     """Each repeat a pale dot, each median a dark one with its interval; the first result on top."""
-    slowest = max(result.median for result in results)
+    slowest = max(max(result.times) for result in results)
     unit, size = next((pair for pair in (("s", 1), ("ms", 1e-3), ("us", 1e-6)) if slowest >= pair[1]), ("ns", 1e-9))
     for y, result in enumerate(results):
         times = np.array(result.times) / size
         axis.plot(times, y + np.linspace(-0.25, 0.25, len(times)), ".", ms=4, c="#a6cee3", zorder=1)
         axis.plot(np.array([result.low, result.high]) / size, [y, y], c="#1f3b73", lw=3, zorder=2)
         axis.plot(result.median / size, y, "o", ms=6, c="#1f3b73", zorder=3)
-    fastest = min(result.median for result in results)
+    fastest = min(result.minimum for result in results)
     axis.set(xlabel=f"time of a call ({unit})", xscale="log" if slowest > 10 * fastest else "linear")
-    axis.set_yticks(range(len(results)), [result.name for result in results])
+    axis.set_yticks(range(len(results)), [result.name for result in results], parse_math=False)
     axis.set_ylim(len(results) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
 
@@ -650,13 +649,17 @@ def plot(results, path):
     figure.savefig(path, dpi=120)
 
 
+def _array(x):
+    return x.data if isinstance(x, Tensor) else np.asarray(x)
+
+
 def accuracy(outputs, targets) -> float:
     """The share of targets that have the largest number in `outputs`.
 
     outputs   (..., C)
     targets   (...) class numbers; a negative one does not count
     """
-    outputs, targets = (np.asarray(getattr(x, "data", x)) for x in (outputs, targets))
+    outputs, targets = _array(outputs), _array(targets)
     if outputs.shape[:-1] != targets.shape or targets.dtype.kind not in "iu":
         raise ValueError(
             f"accuracy needs a row of outputs for each target and whole numbers as targets, got outputs "
@@ -721,7 +724,7 @@ def _samples(name, data):
     pair = data if isinstance(data, (tuple, list)) else data[:]
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(f"BenchmarkSuite needs data set {name!r} as (inputs, targets), got {type(data).__name__}")
-    inputs, targets = (np.asarray(getattr(x, "data", x)) for x in pair)
+    inputs, targets = map(_array, pair)
     if not inputs.ndim or not targets.ndim or len(inputs) != len(targets) or not len(inputs):
         raise ValueError(
             f"BenchmarkSuite needs as many targets as inputs in {name!r}, at least one, got {inputs.shape} and "
@@ -787,7 +790,7 @@ def suite_plot(rows, path):
         axis.set_title(title, fontsize=10)
     _draw_times(axes[2], [row.latency for row in rows])
     axes[2].set_title(f"latency of {'/'.join(sorted({str(row.batch) for row in rows}))} samples", fontsize=10)
-    axes[2].set_yticks(places, [f"{row.model}\non {row.dataset}" for row in rows])
+    axes[2].set_yticks(places, [f"{row.model}\non {row.dataset}" for row in rows], parse_math=False)
     figure.savefig(path, dpi=120)
 
 
