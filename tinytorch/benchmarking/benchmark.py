@@ -256,7 +256,7 @@ def _timed(function, loops, clock):
     return clock() - start
 
 
-MOST_LOOPS = 2**24  # after so many calls in no time it is the clock that is wrong
+LEAST_CALL = 1e-9  # seconds; if a call seems to take less, it is the clock that is wrong
 
 
 def _loops(name, function, min_time, clock):
@@ -264,7 +264,7 @@ def _loops(name, function, min_time, clock):
     loops = 1
     while _timed(function, loops, clock) < min_time:
         loops *= 2
-        if loops > MOST_LOOPS:
+        if loops * LEAST_CALL > min_time:
             raise ValueError(f"{name!r}: {loops // 2:,} calls take less than {min_time} s; does the clock go?")
     return loops
 
@@ -326,7 +326,7 @@ class Benchmark:
         *,
         warmup: int = 3,
         repeats: int = 30,
-        min_time: float = 1e-4,
+        min_time: float = 1e-3,
         level: float = 0.95,
         clock=time.perf_counter,
     ):
@@ -370,13 +370,14 @@ def _listed(who, results):
     return results
 
 
-def _check_machines(who, results):
+def _check_machines(who, results, which=None):
     for result in results[1:]:
         found = differences(results[0].machine, result.machine)
         if found:
+            which = which or f"{results[0].name!r} and {result.name!r}"
             raise ValueError(
-                f"{who}: {results[0].name!r} and {result.name!r} were measured on different machines, and say nothing "
-                f"about each other ({'; '.join(found)}); measure both on one"
+                f"{who}: {which} were measured on different machines, and say nothing about each other "
+                f"({'; '.join(found)}); measure both on one"
             )
 
 
@@ -473,7 +474,7 @@ def compare(
     *,
     rounds: int = 30,
     warmup: int = 3,
-    min_time: float = 1e-4,
+    min_time: float = 1e-3,
     level: float = 0.95,
     clock=time.perf_counter,
 ) -> Comparison:
@@ -551,7 +552,9 @@ def regressions(old, new, tolerance: float = 0.05, level: float = 0.95) -> Regre
     _check_level(who, level)
     old = {result.name: result for result in _listed(who, old)}
     new = {result.name: result for result in _listed(who, new)}
-    _check_machines(who, [*old.values(), *new.values()])
+    for results in (old, new):
+        _check_machines(who, list(results.values()))
+    _check_machines(who, [next(iter(old.values())), next(iter(new.values()))], "old and new")
     common = [name for name in old if name in new]
     if not common:
         raise ValueError(f"{who}: nothing to compare, {', '.join(old)} before and {', '.join(new)} now")
@@ -817,7 +820,7 @@ class BenchmarkSuite:
         batch_size: int = 32,
         rounds: int = 30,
         warmup: int = 3,
-        min_time: float = 1e-4,
+        min_time: float = 1e-3,
         level: float = 0.95,
         clock=time.perf_counter,
     ):
