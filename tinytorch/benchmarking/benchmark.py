@@ -168,7 +168,8 @@ class BenchmarkResult:
         _check_name(who, self.name)
         if not isinstance(self.times, (tuple, list)) or not self.times:
             raise ValueError(f"{who} {self.name!r} needs the times of at least one repeat, got {self.times!r}")
-        for t in self.times:
+        times = [t.item() if isinstance(t, np.generic) else t for t in self.times]
+        for t in times:
             if not isinstance(t, Real) or isinstance(t, bool) or not 0 < t <= sys.float_info.max:
                 raise ValueError(f"{who} {self.name!r} needs times in seconds, above 0, got {t!r}")
         if not isinstance(self.machine, dict) or not self.machine:
@@ -181,7 +182,7 @@ class BenchmarkResult:
         _check_count(who, "loops", self.loops, 1)
         _check_level(who, self.level)
         for name, value in (
-            ("times", tuple(map(float, self.times))),
+            ("times", tuple(map(float, times))),
             ("loops", int(self.loops)),
             ("level", float(self.level)),
         ):
@@ -633,6 +634,7 @@ def _draw_times(axis, results):
         axis.plot(result.median / size, y, "o", ms=6, c="#1f3b73", zorder=3)
     fastest = min(result.minimum for result in results)
     axis.set(xlabel=f"time of a call ({unit})", xscale="log" if slowest > 10 * fastest else "linear")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(results)), [result.name for result in results], parse_math=False)
     axis.set_ylim(len(results) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
