@@ -48,8 +48,8 @@ says how far the first can be trusted, and we test *that* number too.
 #| export
 """Benchmarks whose numbers say how sure they are.
 
-Nothing here is assumed or made up: every time was read from a clock, every interval has a stated chance to hold the true
-median, and what fails, fails. Times of different machines are never compared.
+Nothing here is made up: every time was read from a clock, every interval has a stated chance to hold the true median,
+and what fails, fails. Times of different machines are never compared.
 """
 
 import functools
@@ -135,8 +135,8 @@ lot. So *the* time of a function does not exist; there is a distribution, and it
 the arithmetic takes, and then other programs, interrupts, caches and the processor's own changes of speed add to it.
 They add rarely and much.
 
-What do you say, if you may say one number? The mean is the tempting one. Here is a function that does the same work each
-time, and every 20th time is made to wait for 3 ms, as if another program had its turn:
+What do you say, if you may say one number? The mean is the tempting one. Here is a function that does the same work
+each time, and every 20th time is made to wait for 3 ms, as if another program had its turn:
 """
 
 # %%
@@ -178,8 +178,9 @@ print("calls 1 to 6, in multiples of the later ones:", *(f"{t:.2f}" for t in cur
 
 # %% [markdown]
 """
-That is *warm-up*: memory, caches, threads that wake up, files that are read once. It is real, and a program that runs once
-has to pay for it; for one that runs a million times it says nothing. So it is thrown away, and that it was is said.
+That is *warm-up*: memory, caches, threads that wake up, files that are read once. It is real, and a program that runs
+once has to pay for it; for one that runs a million times it says nothing. So it is thrown away, and that it was is
+said.
 
 ## How sure is a median?
 
@@ -189,13 +190,13 @@ Say nine runs took
    31   28   35   30   29   90   33   30   32   microseconds;  in order:   28  29  30  30  31  32  33  35  90
 ```
 
-The median is 31. Nine other runs would have given another one. How far can it be from the *true* median, the number that
-half of all runs, if one could wait for all of them, are below? The bell curve and its standard deviation are no help:
-look at the picture above, that is no bell.
+The median is 31. Nine other runs would have given another one. How far can it be from the *true* median, the number
+that half of all runs, if one could wait for all of them, are below? The bell curve and its standard deviation are no
+help: look at the picture above, that is no bell.
 
-It is easier. By its definition, a run falls below the true median with chance 1/2. Whatever the distribution looks like,
-each run is the throw of a coin: below or above. Now take the second smallest and the second largest, 29 and 35. When is
-the true median *not* between them?
+It is easier. By its definition, a run falls below the true median with chance 1/2. Whatever the distribution looks
+like, each run is the throw of a coin: below or above. Now take the second smallest and the second largest, 29 and 35.
+When is the true median *not* between them?
 
 ```
                  28   29   30  30  31  32  33   35   90
@@ -210,12 +211,12 @@ Of the 2^9 = 512 ways that nine coins can fall, one shows no head and nine show 
 With the third smallest and third largest we would also fail for two heads, of which there are 36 ways: 1 - 92 / 512 =
 82 %. So for nine runs and 95 % it is the second.
 
-**Write `_rank`.** Return the largest k for which the interval from the k-th smallest to the k-th largest of n values has
-a chance of at least `level`, and that chance. In general it is 1 - 2 * (C(n, 0) + ... + C(n, k - 1)) / 2^n. If even k = 1
-has less, return 1 and its chance: it is honest, and the caller can see that it is not what was asked for.
+**Write `_rank`.** Return the largest k for which the interval from the k-th smallest to the k-th largest of n values
+has a chance of at least `level`, and that chance. In general it is 1 - 2 * (C(n, 0) + ... + C(n, k - 1)) / 2^n. If even
+k = 1 has less, return 1 and its chance: it is honest, and the caller can see that it is not what was asked for.
 
-`_rank(9, 0.95)` is (2, 0.9609375), `_rank(5, 0.95)` is (1, 0.9375), and `_rank(1, 0.95)` is (1, 0.0): one run alone says
-nothing about a median.
+`_rank(9, 0.95)` is (2, 0.9609375), `_rank(5, 0.95)` is (1, 0.9375), and `_rank(1, 0.95)` is (1, 0.0): one run alone
+says nothing about a median.
 
 <details><summary>Hint 1</summary>
 
@@ -276,8 +277,8 @@ for n in (1, 3, 5, 6, 9, 15, 30, 100, 1000):
 """
 Read the column on the right. For five runs and fewer nothing gives 95 %; that is how many repeats a benchmark needs at
 least, and most that are published have three. Above, there is always a bit more than was asked for, since k is a whole
-number. And read the one in the middle: of 9 runs the middle 7 are needed, of 1,000 only the middle 60 or so. That is how
-the interval shrinks.
+number. And read the one in the middle: of 9 runs the middle 7 are needed, of 1,000 only the middle 60 or so. That is
+how the interval shrinks.
 
 Do not take it for the quartiles of module 14. They say how much single *runs* differ, and stay where they are however
 often you measure. The interval says how well the *median* is known.
@@ -342,8 +343,8 @@ print("at 80 %:           ", median_interval(nine, 0.8))
 
 We can check that, for we can make runs whose true median we know: 100, times noise of which one half is below 1 and one
 half above, and lopsided, with a few runs that take five times as long. Make 20,000 such benchmarks, and count how often
-the interval holds 100. Beside it what most people do: the mean plus and minus two standard errors, which should hold the
-true *mean* in 95 % of all cases.
+the interval holds 100. Beside it what most people do: the mean plus and minus two standard errors, which should hold
+the true *mean* in 95 % of all cases.
 """
 
 
@@ -371,12 +372,12 @@ for n in (5, 9, 15, 30, 100):
 
 # %% [markdown]
 """
-The second and third columns agree, for any n, and the formula knows nothing of the noise. The last column is what happens
-to a method that believes in bells: with few runs, most samples hold no slow run at all, and the mean and its error know
-nothing of them.
+The second and third columns agree, for any n, and the formula knows nothing of the noise. The last column is what
+happens to a method that believes in bells: with few runs, most samples hold no slow run at all, and the mean and its
+error know nothing of them.
 
-One thing we did assume: that the runs are *independent*. Real disturbances last. Here each run's noise is partly that of
-the one before:
+One thing we did assume: that the runs are *independent*. Real disturbances last. Here each run's noise is partly that
+of the one before:
 """
 
 # %%
@@ -392,8 +393,8 @@ for memory in (0.0, 0.5, 0.9):
 # %% [markdown]
 """
 A long disturbance hits many runs alike, and then thirty runs are worth no more than three. The interval cannot see it.
-So: distrust intervals of runs that were made in one breath; spread them out; and, best, measure what you want to compare
-*under the same disturbance*. We come to that.
+So: distrust intervals of runs that were made in one breath; spread them out; and, best, measure what you want to
+compare *under the same disturbance*. We come to that.
 
 ## What belongs to a time
 
@@ -410,7 +411,7 @@ def _processor():
     """The name of the processor, as far as the system tells."""
     import platform
 
-    if sys.platform == "linux":
+    if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
         return names[0] if names else platform.machine()
@@ -603,17 +604,17 @@ print(
 
 # %% [markdown]
 """
-The reading is part of what is timed, and a step of the clock more or less as well. So short functions are called several times
-between two readings, and the time is divided. (That makes each time a mean of several calls, so it looks calmer than
-the calls are. That is why a result says its `loops`.)
+The reading is part of what is timed, and a step of the clock more or less as well. So short functions are called
+several times between two readings, and the time is divided. (That makes each time a mean of several calls, so it looks
+calmer than the calls are. That is why a result says its `loops`.)
 
 How many calls? It depends on the function, so the warm-up finds out: one call, and if that took less than `min_time`,
 two, four, eight. Powers of two cost at most as much again as the last try.
 
-**Write the heart of `_loops`.** `_timed(function, loops, clock)` (given) is the seconds that so many calls take together.
-Begin with 1 and double until they are at least `min_time`. A clock that stands still would keep us here for ever: as soon
-as the next number of calls would take longer than `min_time` even at `LEAST_CALL` seconds each, raise a ValueError with
-the name.
+**Write the heart of `_loops`.** `_timed(function, loops, clock)` (given) is the seconds that so many calls take
+together. Begin with 1 and double until they are at least `min_time`. A clock that stands still would keep us here for
+ever: as soon as the next number of calls would take longer than `min_time` even at `LEAST_CALL` seconds each, raise a
+ValueError with the name.
 
 For a function of 30 us and a `min_time` of 100 us the answer is 4.
 
@@ -689,12 +690,12 @@ for name, function in (("tiny + tiny", lambda: tiny + tiny), ("a @ b", lambda: a
 """
 ## A, then B
 
-You have an old function and a new one. Time the old one thirty times, then the new one thirty times, and divide. What can
-go wrong?
+You have an old function and a new one. Time the old one thirty times, then the new one thirty times, and divide. What
+can go wrong?
 
-A laptop gets warm and its processor slows down. A server gets neighbours. To see what that does, we build a machine that
-we can slow down as we like: a clock that moves only when work is done, by the amount of work and a bit more each time.
-`clock()` tells its time, just as `time.perf_counter()` tells ours.
+A laptop gets warm and its processor slows down. A server gets neighbours. To see what that does, we build a machine
+that we can slow down as we like: a clock that moves only when work is done, by the amount of work and a bit more each
+time. `clock()` tells its time, just as `time.perf_counter()` tells ours.
 """
 
 
@@ -740,8 +741,8 @@ for drift in (0.0, 0.02):
 
 # %% [markdown]
 """
-A and B are the same function. On the machine that slows down, B is slower, and the intervals do not even touch: they are
-sure of it, and wrong. More repeats make it worse. Turn the order around, and A is the slower one.
+A and B are the same function. On the machine that slows down, B is slower, and the intervals do not even touch: they
+are sure of it, and wrong. More repeats make it worse. Turn the order around, and A is the slower one.
 
 The remedy costs nothing. Take turns. In one *round* everything runs once, close together in time, under the same
 conditions. And every other round goes backwards, so that none is always the one that comes later:
@@ -880,9 +881,9 @@ except OSError as error:
 
 # %% [markdown]
 """
-`Benchmark` is the case of one function. For two, what do we do with the times? The two times of a round were taken under
-the same conditions, so whatever slowed one of them slowed the other. Then their *ratio* is free of it. Take the ratio of
-each round, and of these the median and its interval:
+`Benchmark` is the case of one function. For two, what do we do with the times? The two times of a round were taken
+under the same conditions, so whatever slowed one of them slowed the other. Then their *ratio* is free of it. Take the
+ratio of each round, and of these the median and its interval:
 
 ```
    round        1     2     3     4     5            the machine is getting slower
@@ -893,9 +894,9 @@ each round, and of these the median and its interval:
 
 Before two times may be divided at all, they must be of one machine.
 
-**Write `differences`.** Return a line of text for everything in which two machines differ, as
-`python: 'CPython 3.11.7' and 'CPython 3.12.1'`, first the names in the order of `a`, then those that only `b` has. A name
-that one of them lacks counts as None there. Equal machines give an empty list.
+**Write `differences`.** Return a line of text for everything in which two machines differ, as `python: 'CPython 3.11.7'
+and 'CPython 3.12.1'`, first the names in the order of `a`, then those that only `b` has. A name that one of them lacks
+counts as None there. Equal machines give an empty list.
 
 <details><summary>Hint 1</summary>
 
@@ -921,7 +922,7 @@ def differences(a: dict, b: dict) -> list[str]:
 # %%
 #| export
 def _listed(who, results):
-    """The results as a list of at least one, all of one machine and each with a name of its own."""
+    """The results as a list of at least one, each with a name of its own."""
     results = [results] if isinstance(results, BenchmarkResult) else list(results)
     if not results:
         raise ValueError(f"{who} needs at least one result, got none")
@@ -962,8 +963,8 @@ def table(results) -> str:
 
 # %% [markdown]
 """
-**Write the heart of `paired_ratio`.** Both results have a time for each round. Return the `median_interval` of the ratios
-`result / base`, one for each round, at the given level. For the table above: 0.8.
+**Write the heart of `paired_ratio`.** Both results have a time for each round. Return the `median_interval` of the
+ratios `result / base`, one for each round, at the given level. For the table above: 0.8.
 
 Not the ratio of the medians: that throws the pairs away, and with them all that was gained by taking turns.
 
@@ -1010,13 +1011,14 @@ except ValueError as error:
 
 # %% [markdown]
 """
-Now for the verdict. An interval of the ratio that lies wholly below 1 says "faster", with the certainty of the interval.
-One that contains 1 says: *I cannot tell*. It does not say "they are equal"; perhaps the difference is small, perhaps
-there were too few rounds. A benchmark has to be able to say that, and most cannot.
+Now for the verdict. An interval of the ratio that lies wholly below 1 says "faster", with the certainty of the
+interval. One that contains 1 says: *I cannot tell*. It does not say "they are equal"; perhaps the difference is small,
+perhaps there were too few rounds. A benchmark has to be able to say that, and most cannot.
 
-**Write the heart of `faster`.** Return the name of the one whose ratio to *every* other lies wholly below 1 (`high` below
-1), and whose intervals really are as sure as was asked for (`coverage` at least `self.level`); None if there is none. The
-second condition matters: of a single round the interval is a point, which is always on one side of 1, with coverage 0.
+**Write the heart of `faster`.** Return the name of the one whose ratio to *every* other lies wholly below 1 (`high`
+below 1), and whose intervals really are as sure as was asked for (`coverage` at least `self.level`); None if there is
+none. The second condition matters: of a single round the interval is a point, which is always on one side of 1, with
+coverage 0.
 
 <details><summary>Hint 1</summary>
 
@@ -1127,9 +1129,9 @@ print(slowing)
 
 # %% [markdown]
 """
-The same machine that gets slower, the same function twice: no verdict. And a function that really takes 2 % less is found
-out, although the machine's own slowing is many times that. Look at the first table's `low` and `high`: the medians of A
-and B are known badly, and their ratio well.
+The same machine that gets slower, the same function twice: no verdict. And a function that really takes 2 % less is
+found out, although the machine's own slowing is many times that. Look at the first table's `low` and `high`: the
+medians of A and B are known badly, and their ratio well.
 
 Now in earnest, and not on a simulated machine:
 """
@@ -1187,11 +1189,11 @@ one as high as it can be:
    new     130   (120 to 140)            new / old:  1.3   from 120 / 105 = 1.14   to 140 / 95 = 1.47
 ```
 
-Each of the two intervals may be wrong. If both shall hold *at once* with 95 %, each has to hold with 97.5 %: the chances
-of being wrong add up, at worst. In general each gets the level (1 + level) / 2.
+Each of the two intervals may be wrong. If both shall hold *at once* with 95 %, each has to hold with 97.5 %: the
+chances of being wrong add up, at worst. In general each gets the level (1 + level) / 2.
 
-**Write the heart of `unpaired_ratio`.** The intervals of both medians at that level; then an `Interval` with the ratio of
-the medians, low by high, high by low, and a coverage of 1 minus both chances to be wrong (not below 0).
+**Write the heart of `unpaired_ratio`.** The intervals of both medians at that level; then an `Interval` with the ratio
+of the medians, low by high, high by low, and a coverage of 1 minus both chances to be wrong (not below 0).
 
 <details><summary>Hint 1</summary>
 
@@ -1338,8 +1340,8 @@ def regressions(old, new, tolerance: float = 0.05, level: float = 0.95) -> Regre
 
 # %% [markdown]
 """
-Plant one. Last week's programs: a product and a sum over rows. Today somebody "cleaned up": one of the arrays is float64,
-because it met a NumPy number, and nobody has seen it.
+Plant one. Last week's programs: a product and a sum over rows. Today somebody "cleaned up": one of the arrays is
+float64, because it met a NumPy number, and nobody has seen it.
 """
 
 
@@ -1385,19 +1387,19 @@ for slower in (0.0, 0.03, 0.06, 0.1, 0.15):
 # %% [markdown]
 """
 The first line is the rate of false alarms, and it is far below the 2.5 % that the level allows on the upper side: both
-intervals have to be unlucky at once. The price stands in the lines below it. To be found nearly always, a regression has to
-be larger than the tolerance by about the width of the interval. Repeats make that narrower, with the square root of
-their number; so does a calmer machine.
+intervals have to be unlucky at once. The price stands in the lines below it. To be found nearly always, a regression
+has to be larger than the tolerance by about the width of the interval. Repeats make that narrower, with the square root
+of their number; so does a calmer machine.
 
-The false alarms counted here come from noise *within* a run. Between runs there is more: another kernel, other neighbours,
-another place in memory. No interval of one run knows it. That is what the tolerance is for, and it has to be found by
-measuring: run the same program on ten days.
+The false alarms counted here come from noise *within* a run. Between runs there is more: another kernel, other
+neighbours, another place in memory. No interval of one run knows it. That is what the tolerance is for, and it has to
+be found by measuring: run the same program on ten days.
 
 ## Results in files
 
 One JSON document, with a name of what it is (`schema`), so that a program that reads it can say "this is not mine" at
-once. It is written beside the old file and then renamed (module 07), so there is no moment without a whole file. What is
-read is checked as if somebody else had written it, for somebody may have.
+once. It is written beside the old file and then renamed (module 07), so there is no moment without a whole file. What
+is read is checked as if somebody else had written it, for somebody may have.
 """
 
 
@@ -1477,8 +1479,8 @@ with tempfile.TemporaryDirectory() as folder:
 """
 ## A picture
 
-`table` (above) has each number. A picture shows what no table shows: whether two clouds overlap, whether there are two heaps
-instead of one, whether the slow runs all came at the end.
+`table` (above) has each number. A picture shows what no table shows: whether two clouds overlap, whether there are two
+heaps instead of one, whether the slow runs all came at the end.
 """
 
 
@@ -1550,11 +1552,11 @@ data set, what it costs *and* what it is worth:
 ```
 
 What if a model cannot be evaluated, because the metric fails or the shapes do not fit? Suites have been seen to put a
-plausible number there "so that the table is complete". Then the table is worth nothing, all of it: nobody can know which
-numbers are real. Ours raises, and says at which model and data set.
+plausible number there "so that the table is complete". Then the table is worth nothing, all of it: nobody can know
+which numbers are real. Ours raises, and says at which model and data set.
 
-**Write the heart of `_quality`.** In evaluation mode (`_evaluating(model)` brings it back to its own mode afterwards) and
-without a graph, let the model answer all inputs, `batch_size` at a time; join the outputs' arrays; return what
+**Write the heart of `_quality`.** In evaluation mode (`_evaluating(model)` brings it back to its own mode afterwards)
+and without a graph, let the model answer all inputs, `batch_size` at a time; join the outputs' arrays; return what
 `metric(outputs, targets)` says, as a float. `_one_tensor("BenchmarkSuite", out)` is `out`, if it is a tensor.
 
 Not the mean of the batches' qualities: the last batch is smaller, and would count too much.
@@ -1650,7 +1652,8 @@ def load_suite(path) -> list[SuiteRow]:
 #| export
 def _samples(name, data):
     """Inputs and targets of a data set, as arrays: from a pair, or from whatever gives a pair for [:]."""
-    pair = data if isinstance(data, (tuple, list)) else data[:]
+    whole = isinstance(data, (tuple, list)) or not callable(getattr(data, "__getitem__", None))
+    pair = data if whole else data[:]
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(f"BenchmarkSuite needs data set {name!r} as (inputs, targets), got {type(data).__name__}")
     inputs, targets = map(_array, pair)
@@ -1695,13 +1698,13 @@ def suite_table(rows) -> str:
     wide = [max(map(len, column)) for column in zip(("model", "data set"), *((r.model, r.dataset) for r in rows))]
     metric = "/".join(dict.fromkeys(row.metric for row in rows))
     lines = [
-        f"{'model':{wide[0]}}  {'data set':{wide[1]}} {metric:>10} parameters      bytes  batch    latency   between and"
+        f"{'model':{wide[0]}}  {'data set':{wide[1]}} {metric:>10} parameters      bytes  batch    latency  between and"
     ]
     for r in rows:
         between = f"{_seconds(r.latency.low):>9} {_seconds(r.latency.high):>9} ({r.latency.coverage:.1%})"
         lines.append(
-            f"{r.model:{wide[0]}}  {r.dataset:{wide[1]}} {r.quality:10.4g} {r.parameters:10,} {r.bytes:10,} {r.batch:6} "
-            f"{_seconds(r.latency.median):>10} {between}"
+            f"{r.model:{wide[0]}}  {r.dataset:{wide[1]}} {r.quality:10.4g} {r.parameters:10,} {r.bytes:10,} "
+            f"{r.batch:6} {_seconds(r.latency.median):>10} {between}"
         )
     return "\n".join(lines)
 
@@ -1900,19 +1903,34 @@ show(suite.plot)
 
 # %% [markdown]
 """
-Read it row against row. The convolutions read more digits with fewer bytes, and pay with time. The int8 models hold less
-and are not faster: NumPy has no products of bytes (module 15), and this table would say so even if the module had not.
-Their column of parameters counts what can still be trained, and in a quantized layer that is nothing.
+Read it row against row. The convolutions get by with fewer bytes than the hidden layers, and take longer. The int8 models
+hold less, and their column of parameters counts what can still be trained: in a quantized layer that is nothing. Are
+they faster? On one data set all models were timed in turns, so the rounds can be held against each other, pair by pair:
+"""
 
-The qualities are measured too, and they have an interval as well: on so few test samples two models differ by luck. How
-much? If a share p of n samples is right, about 2 * sqrt(p (1 - p) / n) either way:
+# %%
+latency = {row.model: row.latency for row in suite.rows}
+for name in ("mlp", "cnn", "gpt"):
+    print(f"{name} int8 / {name}: {paired_ratio(latency[f'{name} int8'], latency[name])}")
+
+# %% [markdown]
+"""
+NumPy has no products of bytes (module 15), so nothing below 1 is to be expected; the ratios would say so even if that
+module had not.
+
+The qualities are measured too, and they have an interval as well: on so few test samples two models differ by luck. By
+how much? If a share p of n answers is right, by about 2 * sqrt(p (1 - p) / n) either way, at 95 %. For a model without
+a mistake that would be nothing at all, as if it could never make one; so two right answers and two wrong ones are
+added first (Agresti & Coull 1998).
 """
 
 # %%
 for row in suite.rows:
-    n = len(suite.datasets[row.dataset][0])
+    n = (suite.datasets[row.dataset][1] >= 0).sum()
+    p = (row.quality * n + 2) / (n + 4)
+    reach = 2 * (p * (1 - p) / (n + 4)) ** 0.5
     print(
-        f"{row.model:9} {row.quality:6.1%} of {n} {row.dataset}, +- {2 * (row.quality * (1 - row.quality) / n) ** 0.5:.1%}"
+        f"{row.model:9} {row.quality:6.1%} of {n:4} answers right; between {p - reach:.1%} and {min(1, p + reach):.1%}"
     )
 
 
@@ -2031,35 +2049,36 @@ three holds the median with 1 - 2 / 8 = 75 %.
 halves the chance to be wrong, for as long as one is content with the widest interval there is.
 </details>
 
-**3.** Your check compares 40 benchmarks each night, with no tolerance, and at a level of 95 %. How many false alarms do you
-expect in a month at most, if the nights are alike? What would you change?
+**3.** Your check compares 40 benchmarks each night, with no tolerance, and at a level of 95 %. How many false alarms do
+you expect in a month at most, if the nights are alike? What would you change?
 
 <details><summary>Answer</summary>
 
-At most 2.5 % on the upper side: 40 * 0.025 = 1 a night, 30 a month, and after two weeks nobody reads them. A higher level
-(99.9 %: 40 * 0.0005, one in 50 nights; it needs at least 12 repeats, for each interval has 99.95 %), a tolerance, and a
-second measurement of whatever was reported before anyone is told.
+At most 2.5 % on the upper side: 40 * 0.025 = 1 a night, 30 a month, and after two weeks nobody reads them. A higher
+level (99.9 %: 40 * 0.0005, one in 50 nights; it needs at least 12 repeats, for each interval has 99.95 %), a tolerance,
+and a second measurement of whatever was reported before anyone is told.
 </details>
 
-**4.** Training a model of GPT-3's size takes 30 days on 1,000 accelerators. Somebody has a change that makes a step 1 % faster.
-Steps take 5 s, and single steps differ by 5 % (standard deviation). About how many steps, old and new in turns, does it
-take to see the 1 %? What do they cost, and what does the 1 % bring?
+**4.** Training a model of GPT-3's size takes 30 days on 1,000 accelerators. Somebody has a change that makes a step 1 %
+faster. Steps take 5 s, and single steps differ by 5 % (standard deviation). About how many steps, old and new in turns,
+does it take to see the 1 %? What do they cost, and what does the 1 % bring?
 
 <details><summary>Answer</summary>
 
-A ratio of two steps differs by about 7 %. The median of n such ratios is known to about 2 * 1.25 * 7 % / sqrt(n). For that
-to be half a percent, n = (17.5 / 0.5)^2 = 1,225 pairs, 2,450 steps of 5 s: 3.4 hours. One percent of 30 days is 7.2
-hours of all 1,000 accelerators. It is worth it, but only just: so one tests on fewer of them, where a step costs less.
+A ratio of two steps differs by about 7 %. The median of n such ratios is known to about 2 * 1.25 * 7 % / sqrt(n). For
+that to be half a percent, n = (17.5 / 0.5)^2 = 1,225 pairs, 2,450 steps of 5 s: 3.4 hours. One percent of 30 days is
+7.2 hours of all 1,000 accelerators. It is worth it, but only just: so one tests on fewer of them, where a step costs
+less.
 </details>
 
-**5.** The program is a service, and its users complain about the slowest answers. Is the median the right number? Which k
-of 1,000 runs bound the 99th percentile instead, and why are 100 runs not enough?
+**5.** The program is a service, and its users complain about the slowest answers. Is the median the right number? Which
+k of 1,000 runs bound the 99th percentile instead, and why are 100 runs not enough?
 
 <details><summary>Answer</summary>
 
-No; they care about a high percentile. The coin is now a bent one: a run lies below the 99th percentile with chance 0.99.
-Of 1,000 runs on average 10 are above it, with a standard deviation of about 3.1; so roughly the 4th and the 16th or 17th
-largest bound it. Of 100 runs, one is above it on average, and with chance 0.99^100 = 37 % none: then even the largest
-lies below what is sought, and no interval has an upper end.
+No; they care about a high percentile. The coin is now a bent one: a run lies below the 99th percentile with chance
+0.99. Of 1,000 runs on average 10 are above it, with a standard deviation of about 3.1; so roughly the 4th and the 16th
+or 17th largest bound it. Of 100 runs, one is above it on average, and with chance 0.99^100 = 37 % none: then even the
+largest lies below what is sought, and no interval has an upper end.
 </details>
 """

@@ -220,6 +220,7 @@ class TestNothingIsFilledIn:
             ({"m": Linear(3, 3)}, {}, {}, "datasets as"),
             ({"m": Linear(3, 3)}, {"d": (X, Y[:3])}, {}, r"as many targets as inputs in 'd'.*\(10, 3\) and \(3,\)"),
             ({"m": Linear(3, 3)}, {"d": (X[:0], Y[:0])}, {}, "at least one"),
+            ({"m": Linear(3, 3)}, {"d": 3}, {}, r"'d' as \(inputs, targets\), got int"),
             ({"m": Linear(3, 3)}, {"d": (X, Y, Y)}, {}, r"'d' as \(inputs, targets\)"),
             ({"m": Linear(3, 3)}, {"d": (X, Y)}, {"metric": "accuracy"}, "a metric to call"),
             ({"m": Linear(3, 3)}, {"d": (X, Y)}, {"pairs": [("m", "e")]}, "pairs of the name of a model"),
