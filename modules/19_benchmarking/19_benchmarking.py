@@ -1903,8 +1903,8 @@ show(suite.plot)
 
 # %% [markdown]
 """
-Read it row against row. The convolutions get by with fewer bytes than the hidden layers, and take longer. The int8 models
-hold less, and their column of parameters counts what can still be trained: in a quantized layer that is nothing. Are
+Read it row against row. The convolutions get by with fewer bytes than the hidden layers, and take longer. The int8
+models hold less, and their column of parameters counts what can still be trained: in a quantized layer that is nothing. Are
 they faster? On one data set all models were timed in turns, so the rounds can be held against each other, pair by pair:
 """
 
