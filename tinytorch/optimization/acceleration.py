@@ -5,8 +5,8 @@ Tiles and blocks use what is in the cache while it is there; a `Workspace` uses 
 `parallel` shares work out to threads; `swiglu` does in one visit what composed operations do in several. A `Roofline`
 says what a machine can reach at most. Every fast form stands beside a naive one, and `compare` measures both in turn.
 
-Kernels work on arrays, not on tensors, because operations on tensors announce themselves and that belongs to one
-thread. How the work is cut depends on shapes alone and never on the number of threads, so the results do not either.
+Kernels work on arrays, not on tensors: operations on tensors announce themselves, and that belongs to one thread. How
+work is cut depends on shapes alone and never on the number of threads; so the results do not depend on it either.
 """
 
 import math
@@ -26,16 +26,15 @@ from tinytorch.profiling.profiler import Latency, _check_runs, _latency
 
 
 def _floats(who, *arrays):
-    """Raise unless all are arrays of floats, of one dtype."""
+    """Raise unless all are arrays of floats, and of one dtype."""
     for array in arrays:
-        kind = getattr(array, "dtype", None)
-        if isinstance(array, Tensor) or not hasattr(array, "__array_function__"):
+        if not hasattr(array, "__array_function__"):
             advice = "; give its array, x.data" if isinstance(array, Tensor) else ""
             raise TypeError(f"{who} needs arrays of floats, got {type(array).__name__}{advice}")
-        if kind.kind != "f":
-            raise TypeError(f"{who} needs arrays of floats, got {kind}; try .astype(np.float32)")
-        if kind != arrays[0].dtype:
-            raise TypeError(f"{who} needs arrays of one dtype, got {arrays[0].dtype} and {kind}")
+        if array.dtype.kind != "f":
+            raise TypeError(f"{who} needs arrays of floats, got {array.dtype}; try x.astype(np.float32)")
+        if array.dtype != arrays[0].dtype:
+            raise TypeError(f"{who} needs arrays of one dtype, got {arrays[0].dtype} and {array.dtype}")
 
 
 def _matrices(who, a, b):
@@ -47,20 +46,18 @@ def _matrices(who, a, b):
 
 
 def naive_matmul(a, b):
-    """(M, K) @ (K, N) by the definition: for each number of the result the sum of K products, in Python."""
+    """(M, K) @ (K, N) by the definition: for each number of the result a sum of K products, in Python."""
     M, K, N = _matrices("naive_matmul", a, b)
     out = np.zeros_like(a, shape=(M, N))
     for i in range(M):
         for j in range(N):
-            total = 0.0
             for k in range(K):
-                total += a[i, k] * b[k, j]
-            out[i, j] = total
+                out[i, j] += a[i, k] * b[k, j]
     return out
 
 
 def rowwise_matmul(a, b):
-    """(M, K) @ (K, N), one row of the result at a time: every row of a reads the whole of b."""
+    """(M, K) @ (K, N), one row of the result at a time: each row of a meets the whole of b."""
     M, _, N = _matrices("rowwise_matmul", a, b)
     out = np.empty_like(a, shape=(M, N))
     for i in range(M):
@@ -69,7 +66,7 @@ def rowwise_matmul(a, b):
 
 
 def blocks(n: int, size: int) -> list[slice]:
-    """Slices that cut n things into pieces of `size`, the last of which may be smaller: blocks(5, 2) is 0:2, 2:4, 4:5."""
+    """Slices that cut n things into pieces of `size`: blocks(5, 2) is 0:2, 2:4, 4:5."""
     size = _positive("blocks", "size", size)
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
         raise ValueError(f"blocks needs a whole number of things, at least 0, got {n!r}")
@@ -77,9 +74,9 @@ def blocks(n: int, size: int) -> list[slice]:
 
 
 def tiled_matmul(a, b, tile: int = 512):
-    """(M, K) @ (K, N), tile by tile of b: one is fetched, all rows of a use it, then the next.
+    """(M, K) @ (K, N), a tile of b at a time: it is fetched once, and all rows of a use it.
 
-    tile   width and height of a tile; tile * tile numbers should fit into the second-level cache
+    tile   rows and columns of a tile; its tile * tile numbers should fit into the second-level cache
     """
     M, K, N = _matrices("tiled_matmul", a, b)
     tile = _positive("tiled_matmul", "tile", tile)
@@ -95,7 +92,7 @@ def tiled_matmul(a, b, tile: int = 512):
 class Comparison(NamedTuple):
     """What two functions that compute the same took, measured in turn, and how far apart their results are.
 
-    error   the largest difference, relative to the largest number of the naive result
+    error   the largest difference, relative to the largest number in them
     """
 
     naive: Latency
@@ -108,7 +105,7 @@ class Comparison(NamedTuple):
         return self.naive.median / self.fast.median
 
     def __str__(self):
-        return f"naive {self.naive.median * 1e3:.3f} ms, fast {self.fast.median * 1e3:.3f} ms: {self.gain:.2f} times"
+        return f"{self.naive.median * 1e3:8.3f} ms -> {self.fast.median * 1e3:8.3f} ms, {self.gain:5.2f} times as fast"
 
 
 def _seconds(function):
@@ -118,22 +115,25 @@ def _seconds(function):
 
 
 def _distance(naive, fast, rtol):
-    """The largest difference between two results, relative to the largest number of the first."""
+    """The largest difference between two results, relative to the largest number in them."""
     naive, fast = (np.asarray(getattr(x, "data", x)) for x in (naive, fast))
+    if naive.dtype.kind != "f" or fast.dtype.kind != "f":
+        raise TypeError(f"compare needs functions that return floats, got {naive.dtype} and {fast.dtype}")
     if naive.shape != fast.shape:
         raise ValueError(f"compare: naive gives shape {naive.shape}, fast {fast.shape}; they must compute the same")
     if not naive.size:
         return 0.0
-    error = float(np.abs(naive - fast).max() / max(np.abs(naive).max(), np.finfo(np.float32).tiny))
+    largest = max(np.abs(naive).max(), np.abs(fast).max(), np.finfo(naive.dtype).tiny)
+    error = float(np.abs(naive - fast).max() / largest)
     if not error <= rtol:
-        raise ValueError(f"compare: naive and fast differ by {error:.1e} (allowed {rtol:.0e}); speed means nothing yet")
+        raise ValueError(f"compare: the results differ by {error:.1e} (allowed {rtol:.0e}), so speed means nothing yet")
     return error
 
 
 def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) -> Comparison:
-    """Time naive() and fast() in turn, after making sure that they give the same numbers.
+    """Time naive() and fast() in turn, once it is certain that they give the same numbers.
 
-    warmup    runs of both before the clock is read; at least the one whose results are compared
+    warmup    runs of both before the clock is read, beyond the one whose results are compared
     repeats   runs that count
     rtol      how far apart the results may be, relative to the largest number
 
@@ -142,7 +142,7 @@ def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) 
     for function in (naive, fast):
         _check_runs("compare", function, warmup, repeats)
     error = _distance(naive(), fast(), rtol)
-    for _ in range(warmup - 1):
+    for _ in range(warmup):
         naive(), fast()
     times = [(_seconds(naive), _seconds(fast)) for _ in range(repeats)]
     return Comparison(*(_latency(column) for column in zip(*times)), error)
@@ -176,7 +176,7 @@ class Roofline(NamedTuple):
     """What a machine can do at most. (Williams, Waterman & Patterson 2009)
 
     peak        FLOPs per second
-    bandwidth   bytes per second, to and from memory
+    bandwidth   bytes per second, from and to memory
     """
 
     peak: float
@@ -192,32 +192,33 @@ class Roofline(NamedTuple):
         return min(self.peak, self.bandwidth * intensity)
 
 
-def measure_peak(n: int = 1024, dtype=np.float32, repeats: int = 5) -> float:
-    """FLOPs per second of the fastest of some products (n, n) @ (n, n)."""
-    n, repeats = _positive("measure_peak", "n", n), _positive("measure_peak", "repeats", repeats)
-    a = np.ones((n, n), dtype)
-    _floats("measure_peak", a)
-    out = a @ a
-    return 2 * n**3 / min(_seconds(lambda: np.matmul(a, a, out=out)) for _ in range(repeats))
+def measure_bandwidth(nbytes: int = 1 << 25, repeats: int = 5) -> float:
+    """Bytes per second of the fastest of some x += y, with arrays of `nbytes` each: two are read, one is written.
 
-
-def measure_bandwidth(nbytes: int = 1 << 27, repeats: int = 5) -> float:
-    """Bytes per second of the fastest of some x += y over two arrays of `nbytes` each.
-
-    Two are read and one is written. Arrays that fit into a cache measure the cache.
+    Arrays that fit into a cache measure the cache.
     """
-    n = _positive("measure_bandwidth", "nbytes", nbytes) // 4
+    nbytes = _positive("measure_bandwidth", "nbytes", nbytes)
     repeats = _positive("measure_bandwidth", "repeats", repeats)
-    if not n:
-        raise ValueError(f"measure_bandwidth needs at least the 4 bytes of one number, got {nbytes}")
-    x, y = np.zeros(n, np.float32), np.ones(n, np.float32)
-    np.add(x, y, out=x)
+    if nbytes < 4:
+        raise ValueError(f"measure_bandwidth needs nbytes for at least one number, 4, got {nbytes}")
+    x, y = np.zeros(nbytes // 4, np.float32), np.ones(nbytes // 4, np.float32)
+    np.add(x, y, out=x)  # the first run fetches the memory from the system
     seconds = min(_seconds(lambda: np.add(x, y, out=x)) for _ in range(repeats))
     return 3 * x.nbytes / seconds
 
 
+def measure_peak(n: int = 1024, dtype=np.float32, repeats: int = 5) -> float:
+    """FLOPs per second of the fastest of some products (n, n) @ (n, n), with as many threads as NumPy's BLAS has."""
+    n, repeats = _positive("measure_peak", "n", n), _positive("measure_peak", "repeats", repeats)
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"measure_peak needs a floating dtype, got {np.dtype(dtype)}")
+    a = np.ones((n, n), dtype)
+    out = a @ a
+    return 2 * n**3 / min(_seconds(lambda: np.matmul(a, a, out=out)) for _ in range(repeats))
+
+
 def measure_point(name: str, function, flops: int, bytes: int, warmup: int = 1, repeats: int = 5) -> Point:
-    """`function()` as a `Point`: its arithmetic and traffic as counted by you, its time the median of some runs."""
+    """`function()` as a `Point`: arithmetic and traffic as you count them, and the median time of some runs."""
     _check_runs("measure_point", function, warmup, repeats)
     for what, count in (("flops", flops), ("bytes", bytes)):
         if not count > 0:
@@ -228,7 +229,7 @@ def measure_point(name: str, function, flops: int, bytes: int, warmup: int = 1, 
 
 
 def softmax_rows(x, out):
-    """Write the softmax of every row of x (n, C) into out, which may be x."""
+    """Write the softmax of every row of x (n, C) into out, which may be x; a row of -inf gives zeros."""
     peak = np.maximum(x.max(axis=1, keepdims=True), np.finfo(x.dtype).min)
     np.subtract(x, peak, out=out)
     np.exp(out, out=out)
@@ -238,16 +239,16 @@ def softmax_rows(x, out):
 
 
 class Workspace(threading.local):
-    """Arrays to compute in, kept from call to call: no thread gets what another one uses.
+    """Arrays to compute in, kept from call to call, for every thread its own.
 
-    What `take` gives is full of whatever was there before, and belongs to its name until that name is taken again.
+    What `take` gives is full of whatever was there before, and good until the same thread takes the same name again.
     """
 
     def __init__(self):
         self._kept = {}
 
     def take(self, name: str, shape: tuple, like):
-        """An array of `shape` in the dtype of the array `like`; memory taken under this name before if it is enough."""
+        """An array of `shape` in the dtype of the array `like`, in the memory last taken under this name if it is enough."""
         size = math.prod(shape)
         key = name, like.dtype
         kept = self._kept.get(key)
@@ -261,13 +262,13 @@ class Workspace(threading.local):
         return sum(array.nbytes for array in self._kept.values())
 
     def clear(self):
-        """Give back what is kept for the thread that asks."""
+        """Let go of what is kept for the thread that asks."""
         self._kept.clear()
 
 
 def num_threads(threads: int | None = None) -> int:
-    """How many threads to use: `threads`, or the environment's TINYTORCH_NUM_THREADS, or as many as there are
-    processors; 1 if nobody knows how many there are.
+    """How many threads to use: `threads`, or what TINYTORCH_NUM_THREADS in the environment says, or as many as there
+    are processors; 1 where that is not known.
     """
     if threads is not None:
         return _positive("num_threads", "threads", threads)
@@ -275,48 +276,47 @@ def num_threads(threads: int | None = None) -> int:
     if not said:
         return os.cpu_count() or 1
     if not said.isdecimal() or int(said) < 1:
-        raise ValueError(f"TINYTORCH_NUM_THREADS must be a whole number of at least 1, got {said!r}")
+        raise ValueError(f"TINYTORCH_NUM_THREADS needs a whole number of at least 1, got {said!r}")
     return int(said)
 
 
-_inside = ContextVar("inside", default=False)  # whether this already is a part of some `parallel`
-_pool = None  # of threads that wait for work; the first who needs one makes it
+_inside = ContextVar("inside", default=False)  # whether what runs is already a part of some `parallel`
+_pool = 0, None  # how many threads may wait for work, and the pool they are in
 
 
-def _threads(count):
-    """A pool of at least `count` threads, shared by all."""
+def _helpers(count):
+    """A pool with room for at least `count` threads, the same for all who ask."""
     global _pool
     from concurrent.futures import ThreadPoolExecutor
 
-    if _pool is None or _pool._max_workers < count:
-        _pool = ThreadPoolExecutor(count, thread_name_prefix="tinytorch")
-    return _pool
+    if _pool[0] < count:
+        _pool = count, ThreadPoolExecutor(count, thread_name_prefix="tinytorch-parallel")
+    return _pool[1]
 
 
-def _forget_pool():
+def _forget_helpers():
     global _pool
-    _pool = None
+    _pool = 0, None
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has the pool and none of its threads
-    os.register_at_fork(after_in_child=_forget_pool)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_helpers)  # a forked process has the pool and none of its threads
 
 
 def parallel(function, parts, threads: int | None = None) -> list:
     """[function(part) for part in parts], shared out to several threads, the caller among them.
 
-    function   works on arrays: NumPy lets go of Python's lock inside its operations, so that threads do run at once
+    function   works on arrays; the order in which the parts are done is left open
     threads    see `num_threads`
 
-    If a part raises, no further one is begun, and the first exception, in the order of parts, is raised here once all
-    threads are done. Inside of another `parallel`, and with one part or thread, everything runs in the caller.
+    If a part raises, no further one is begun; when all threads are done, the exception (of several, that of the earliest
+    part) is raised here. With one part or one thread, and inside of another `parallel`, all is done by the caller.
     """
     parts = list(parts)
     count = min(num_threads(threads), len(parts))
     if count <= 1 or _inside.get():
         return [function(part) for part in parts]
-    results, errors = [None] * len(parts), {}
-    waiting = deque(enumerate(parts))
+    waiting, results, errors = deque(enumerate(parts)), [None] * len(parts), {}
 
     def work():
         _inside.set(True)
@@ -331,48 +331,61 @@ def parallel(function, parts, threads: int | None = None) -> list:
                 errors[i] = error
                 waiting.clear()
 
-    pool = _threads(count - 1)
+    pool = _helpers(count - 1)
     helpers = [pool.submit(copy_context().run, work) for _ in range(count - 1)]
-    copy_context().run(work)
-    for helper in helpers:
-        helper.cancel() or helper.result()  # one that has not begun is not needed any more
+    try:
+        copy_context().run(work)
+    finally:
+        waiting.clear()
+        for helper in helpers:
+            helper.cancel() or helper.result()  # one that has not begun is no longer needed
     if errors:
-        raise errors[min(errors)]
+        try:
+            raise errors[min(errors)]
+        finally:
+            errors.clear()  # an exception knows this frame, which knows `errors`: a circle
     return results
 
 
-BLOCK = 65536  # elements of each array in a block: a few such blocks fit into a second-level cache
+BLOCK = 131072  # elements of an array in one block: a few such blocks fit into a second-level cache
 
 
 def by_rows(kernel, *arrays, threads: int | None = None, block: int = BLOCK):
-    """Call kernel(*rows), where rows are the same few rows of each array, until all rows have had their turn.
+    """Call kernel(*pieces), the same few rows of every array, until all rows have had their turn.
 
-    kernel   reads from some of the arrays and writes into others, and must not care which rows it gets
-    arrays   equally long
-    block    about how many elements of the largest array to take at a time
+    kernel   reads some of its arrays and writes into others, and must not care which rows it got
+    arrays   equally long; they may be flat
+    block    about how many elements of the widest array to take at a time
     """
     block = _positive("by_rows", "block", block)
-    if not arrays or min(array.ndim for array in arrays) == 0 or len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"by_rows needs arrays with equally many rows, got shapes {[a.shape for a in arrays]}")
-    width = max(math.prod(array.shape[1:]) for array in arrays)
-    pieces = blocks(len(arrays[0]), max(1, block // max(1, width)))
-    parallel(lambda rows: kernel(*(array[rows] for array in arrays)), pieces, threads)
+    shapes = [array.shape for array in arrays]
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"by_rows needs arrays with equally many rows, got shapes {shapes}")
+    width = max(math.prod(shape[1:]) for shape in shapes)
+    parts = blocks(shapes[0][0], max(1, block // max(1, width)))
+    parallel(lambda rows: kernel(*(array[rows] for array in arrays)), parts, threads)
 
 
-def blocked_softmax(x, threads: int | None = None, block: int = BLOCK):
-    """The softmax of every row of the array x (M, C), a few rows at a time. The naive form: `activations.softmax`."""
-    _floats("blocked_softmax", x)
+def blocked_softmax(x, out=None, threads: int | None = None, block: int = BLOCK):
+    """The softmax of every row of the array x (M, C), some rows at a time. Its naive form is `activations.softmax`.
+
+    out   where to write, an array like x or x itself; a new one by default
+    """
+    _floats("blocked_softmax", x, *([] if out is None else [out]))
     if x.ndim != 2 or not x.shape[1]:
         raise ValueError(f"blocked_softmax needs rows of at least one number, (M, C), got shape {x.shape}")
-    out = np.empty_like(x, order="C")
+    if out is None:
+        out = np.empty_like(x, order="C")
+    elif out.shape != x.shape:
+        raise ValueError(f"blocked_softmax needs an out of shape {x.shape}, got {out.shape}")
     by_rows(softmax_rows, x, out, threads=threads, block=block)
     return out
 
 
-def threaded_matmul(a, b, rows: int = 128, threads: int | None = None):
-    """(M, K) @ (K, N), `rows` rows of a at a time, shared out to threads. The naive form: a @ b.
+def threaded_matmul(a, b, rows: int = 256, threads: int | None = None):
+    """(M, K) @ (K, N), `rows` rows of a at a time, shared out to threads. Its naive form is a @ b.
 
-    Only of use where the product inside NumPy has one thread. How it rounds may depend on `rows`, not on `threads`.
+    Of use only where the product inside NumPy has one thread. How it rounds may depend on `rows`, never on `threads`.
     """
     M, _, N = _matrices("threaded_matmul", a, b)
     rows = _positive("threaded_matmul", "rows", rows)
@@ -387,12 +400,12 @@ _room = Workspace()
 
 def _gate(gate, t, s):
     """Fill t with `gate`, kept from -inf, and s with its sigmoid."""
-    np.maximum(gate, -_FAR, out=t)  # 0 * -inf is not a number, 0 * -1000 is 0
+    np.clip(gate, -_FAR, np.inf, out=t)  # 0 * -inf is not a number, 0 * -1000 is 0
     np.negative(t, out=s)
-    with np.errstate(over="ignore"):  # e^1000 is inf, and 1 / inf the 0 it should be
+    with np.errstate(over="ignore"):  # e^1000 is inf, and 1 / inf the 0 that it should be
         np.exp(s, out=s)
     s += 1
-    np.reciprocal(s, out=s)
+    np.divide(1, s, out=s)
 
 
 def _swiglu_block(gate, x, out):
@@ -403,41 +416,39 @@ def _swiglu_block(gate, x, out):
     out *= x
 
 
-def _swiglu_rule(gate, x, grad, dgate, dx):
-    """Fill dgate and dx, for a block that stays in the cache."""
-    s, t = (_room.take(name, dx.shape, dx) for name in "st")
-    _gate(gate, t, s)
-    np.multiply(t, s, out=dx)  # silu
-    np.subtract(1, s, out=dgate)
-    dgate *= t
-    dgate += 1
-    dgate *= s  # its slope, s + t s (1 - s)
-    dgate *= x
-    dgate *= grad
-    dx *= grad
-
-
 def swiglu(gate: Tensor, x: Tensor, threads: int | None = None) -> Tensor:
     """silu(gate) * x, element by element, as one operation that keeps nothing but its inputs. (Shazeer 2020)
 
-    gate, x   one shape; nothing is broadcast
-    threads   see `num_threads`; for the way back too
+    gate, x   of one shape: nothing is broadcast
+    threads   see `num_threads`; for the way back as well
     """
     gate, x = _one_dtype(floating(gate), floating(x))
     if gate.shape != x.shape:
-        raise ValueError(f"swiglu needs a gate for every number, got shapes {gate.shape} and {x.shape}")
+        raise ValueError(f"swiglu needs a gate for every number of x, got gate {gate.shape} and x {x.shape}")
     threads = num_threads(threads)
     out = np.empty_like(x.data, order="C")
     by_rows(_swiglu_block, *(array.reshape(-1) for array in (gate.data, x.data, out)), threads=threads)
     return result(out, "swiglu", gate, x, threads=threads)
 
 
+def _swiglu_rule(gate, x, grad, dgate, dx):
+    """dgate = grad x s (1 + t (1 - s)) and dx = grad t s, for a block that stays in the cache."""
+    t, s = _room.take("t", dx.shape, dx), _room.take("s", dx.shape, dx)
+    _gate(gate, t, s)
+    np.multiply(t, s, out=dx)
+    dx *= grad
+    np.subtract(1, s, out=dgate)
+    dgate *= t
+    dgate += 1
+    dgate *= s
+    dgate *= x
+    dgate *= grad
+
+
 class SwiGLUBackward(Function, op="swiglu"):
-    """out = silu(gate) * x with silu(t) = t s and s = sigmoid(t), so
+    """out = silu(t) x with silu(t) = t s and s = sigmoid(t), so dx = grad t s and dgate = grad x s (1 + t (1 - s)).
 
-    dgate = grad * x * (s + t s (1 - s))        dx = grad * t s
-
-    s is computed once more: a block of it in the cache costs less than an array of it kept in memory.
+    s is computed once more: that costs less in the cache than an array of it in memory.
     """
 
     def backward(self, grad):
@@ -449,21 +460,25 @@ class SwiGLUBackward(Function, op="swiglu"):
 
 
 def plot_roofline(roofline: Roofline, points=(), path=None):
-    """The roof and the points under it, both axes logarithmic; written to `path` if given. Returns the figure."""
+    """The roof and the points under it, both axes logarithmic; written to the file `path` if given. Returns the figure."""
     from matplotlib.figure import Figure
 
     points = list(points)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.add_subplot()
     reach = [roofline.ridge, *(point.intensity for point in points)]
-    x = np.geomspace(min(reach) / 4, max(reach) * 4, 200)
-    axes.loglog(x, [roofline.attainable(i) / 1e9 for i in x], color="black")
-    for point in points:
-        axes.loglog(point.intensity, point.performance / 1e9, "o", label=point.name)
-    axes.set_xlabel("intensity, FLOPs per byte")
-    axes.set_ylabel("GFLOP/s")
+    left, right = min(reach) / 3, max(reach) * 3
+    intensities = [left, roofline.ridge, right]
+    axis.loglog(intensities, [roofline.attainable(i) / 1e9 for i in intensities], color="black")
+    for number, point in enumerate(points):
+        marker = "osD^v"[number // 10 % 5]
+        axis.loglog(point.intensity, point.performance / 1e9, marker, color=f"C{number % 10}", label=point.name)
+    axis.set_xlabel("intensity: FLOPs per byte")
+    axis.set_ylabel("GFLOP/s")
+    axis.set_title(f"peak {roofline.peak / 1e9:.3g} GFLOP/s, memory {roofline.bandwidth / 1e9:.3g} GB/s")
+    axis.grid(alpha=0.3)
     if points:
-        axes.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=120)
     return figure
