@@ -143,7 +143,7 @@ def _matrices(who, a, b):
 def naive_matmul(a, b):
     """(M, K) @ (K, N) by the definition: for each number of the result a sum of K products, in Python."""
     M, K, N = _matrices("naive_matmul", a, b)
-    out = np.zeros_like(a, shape=(M, N))
+    out = np.zeros_like(a, shape=(M, N), order="C")
     for i in range(M):
         for j in range(N):
             for k in range(K):
@@ -154,7 +154,7 @@ def naive_matmul(a, b):
 def rowwise_matmul(a, b):
     """(M, K) @ (K, N), one row of the result at a time: each row of a meets the whole of b."""
     M, _, N = _matrices("rowwise_matmul", a, b)
-    out = np.empty_like(a, shape=(M, N))
+    out = np.empty_like(a, shape=(M, N), order="C")
     for i in range(M):
         np.dot(a[i], b, out=out[i])
     return out
@@ -171,12 +171,13 @@ def rate(product, a, b):
 
 a, b = numbers(512, 4096), numbers(4096, 4096)
 for product, n in ((naive_matmul, 32), (rowwise_matmul, 512), (np.matmul, 512)):
-    print(f"{product.__name__:15} {rate(product, a[:n, :n], b[:n, :n]):8.3f} GFLOP/s, all matrices {n} x {n}")
+    speed = rate(product, a[:n, :n].copy(), b[:n, :n].copy())
+    print(f"{product.__name__:15} {speed:8.3f} GFLOP/s, all matrices {n} x {n}")
 a = a[:16]
 for n in (256, 1024, 4096):
-    near = np.ascontiguousarray(b[:n, :n])
+    part = np.ascontiguousarray(b[:n, :n])
     print(
-        f"rowwise_matmul  {rate(rowwise_matmul, a[:, :n], near):8.3f} GFLOP/s, 16 rows and b of {near.nbytes / 1e6:5.1f} MB"
+        f"rowwise_matmul  {rate(rowwise_matmul, a[:, :n], part):8.3f} GFLOP/s, 16 rows and b of {part.nbytes / 1e6:5.1f} MB"
     )
 
 # %% [markdown]
@@ -271,7 +272,7 @@ def tiled_matmul(a, b, tile: int = 512):
     """
     M, K, N = _matrices("tiled_matmul", a, b)
     tile = _positive("tiled_matmul", "tile", tile)
-    out = np.zeros_like(a, shape=(M, N))
+    out = np.zeros_like(a, shape=(M, N), order="C")
     ### BEGIN SOLUTION
     for k in blocks(K, tile):
         for j in blocks(N, tile):
@@ -1048,7 +1049,7 @@ def threaded_matmul(a, b, rows: int = 256, threads: int | None = None):
     """
     M, _, N = _matrices("threaded_matmul", a, b)
     rows = _positive("threaded_matmul", "rows", rows)
-    out = np.empty_like(a, shape=(M, N))
+    out = np.empty_like(a, shape=(M, N), order="C")
     ### BEGIN SOLUTION
     parallel(lambda part: np.matmul(a[part], b, out=out[part]), blocks(M, rows), threads)
     ### END SOLUTION

@@ -48,7 +48,7 @@ def _matrices(who, a, b):
 def naive_matmul(a, b):
     """(M, K) @ (K, N) by the definition: for each number of the result a sum of K products, in Python."""
     M, K, N = _matrices("naive_matmul", a, b)
-    out = np.zeros_like(a, shape=(M, N))
+    out = np.zeros_like(a, shape=(M, N), order="C")
     for i in range(M):
         for j in range(N):
             for k in range(K):
@@ -59,7 +59,7 @@ def naive_matmul(a, b):
 def rowwise_matmul(a, b):
     """(M, K) @ (K, N), one row of the result at a time: each row of a meets the whole of b."""
     M, _, N = _matrices("rowwise_matmul", a, b)
-    out = np.empty_like(a, shape=(M, N))
+    out = np.empty_like(a, shape=(M, N), order="C")
     for i in range(M):
         np.dot(a[i], b, out=out[i])
     return out
@@ -80,7 +80,7 @@ def tiled_matmul(a, b, tile: int = 512):
     """
     M, K, N = _matrices("tiled_matmul", a, b)
     tile = _positive("tiled_matmul", "tile", tile)
-    out = np.zeros_like(a, shape=(M, N))
+    out = np.zeros_like(a, shape=(M, N), order="C")
     for k in blocks(K, tile):
         for j in blocks(N, tile):
             near = np.ascontiguousarray(b[k, j])
@@ -389,7 +389,7 @@ def threaded_matmul(a, b, rows: int = 256, threads: int | None = None):
     """
     M, _, N = _matrices("threaded_matmul", a, b)
     rows = _positive("threaded_matmul", "rows", rows)
-    out = np.empty_like(a, shape=(M, N))
+    out = np.empty_like(a, shape=(M, N), order="C")
     parallel(lambda part: np.matmul(a[part], b, out=out[part]), blocks(M, rows), threads)
     return out
 
