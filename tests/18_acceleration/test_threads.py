@@ -191,10 +191,10 @@ class TestErrors:
                 failed.set()
                 raise ValueError
             assert failed.wait(SOON)
-            time.sleep(0.005)
+            time.sleep(0.002)
 
         with pytest.raises(ValueError):
-            parallel(part, range(1000), 2)
+            parallel(part, range(300), 2)
         assert len(begun) < 100
 
     @pytest.mark.parametrize("threads", [1, 2])
