@@ -785,7 +785,7 @@ class Workspace(threading.local):
         self._kept = {}
 
     def take(self, name: str, shape: tuple, like):
-        """An array of `shape` in the dtype of the array `like`, in the memory last taken under this name if it is enough."""
+        """An array of `shape` and the dtype of `like`, in memory that this name had before if that is enough."""
         size = math.prod(shape)
         ### BEGIN SOLUTION
         key = name, like.dtype
@@ -844,9 +844,10 @@ The caller works too. And there are five ways to get this wrong:
    and sums of other parts round differently.
 5. Threads are started when the library is imported, in programs that never need one.
 
-All around it is given: `num_threads` says how many; a pool is made by the first who needs one; inside a part, further
-calls run on the spot (3). Helpers run in a copy of the caller's context, so that an `np.errstate` around the call
-counts for them too.
+All around it is given. `num_threads` says how many: what the caller asks for, or what the environment says in
+`TINYTORCH_NUM_THREADS`, or as many as there are processors, or 1 where nobody knows. A pool is made by the first who
+needs one (5); inside a part, further calls run on the spot (3). Helpers run in a copy of the caller's context, so that
+an `np.errstate` around the call counts for them too.
 
 **Write `work`**, what each thread does. `waiting` is a `deque` of (number, part). Until it is empty: take the one at the
 left, call `function(part)`, put what it returns into `results` at its number. If it raises, put the exception into
@@ -917,8 +918,8 @@ def parallel(function, parts, threads: int | None = None) -> list:
     function   works on arrays; the order in which the parts are done is left open
     threads    see `num_threads`
 
-    If a part raises, no further one is begun; when all threads are done, the exception (of several, that of the earliest
-    part) is raised here. With one part or one thread, and inside of another `parallel`, all is done by the caller.
+    If a part raises, no further one is begun; when all threads are done, the exception (of several, that of the
+    earliest part) is raised here. With one part or thread, and inside of another `parallel`, the caller does it all.
     """
     parts = list(parts)
     count = min(num_threads(threads), len(parts))
@@ -980,7 +981,8 @@ print(
 
 # %% [markdown]
 """
-That is why small arrays should stay where they are. Here they do by themselves: an array of one block is one part.
+That is why small arrays should stay where they are. Here they do by themselves: an array of one block is one part, and
+one part never leaves the caller.
 
 Now the two kernels that need nothing more. `by_rows` (given) cuts any number of arrays at the same rows and hands the
 pieces to a kernel. Its blocks hold `BLOCK` numbers, whether there is one thread or ten.
@@ -1278,7 +1280,7 @@ tiles, what comes from memory once.
 # %%
 #| export
 def plot_roofline(roofline: Roofline, points=(), path=None):
-    """The roof and the points under it, both axes logarithmic; written to the file `path` if given. Returns the figure."""
+    """The roof and the points under it, both axes logarithmic, written to `path` if given. Returns the figure."""
     from matplotlib.figure import Figure
 
     points = list(points)
@@ -1327,14 +1329,17 @@ plot_roofline(roof, points)
 
 # %% [markdown]
 """
-Read it from left to right. Whole-array operations lie near the slope: memory is their limit, and no cleverness in the
-arithmetic will help. Their fast forms lie further right and higher up, but *below* the roof: now that memory is out of
-the way, what limits them is the exponential (one FLOP in our count, some twenty in truth) and the adds that come one
-after the other. That is what a roofline is good for: it tells you **when to stop**. An operation at its roof can only be
-made faster by moving to the right; one far below it has another problem.
+Read it from left to right. `x += y` touches the slope, and the product row by row is not far from it: memory is their
+limit, and no cleverness in the arithmetic would help. Whole-array expressions lie lower, although they only move memory:
+besides that they pay for new pages, of which no roof knows. Their fast forms lie further right and higher up, but *below*
+the roof. Memory is out of the way, and what limits them now is the exponential (one FLOP in our count, some twenty in
+truth) and that every operation goes through the cache on its own. `@` sits under the flat top: there is nothing left.
 
-Percentages somewhat above 100 are possible, too: arrays that partly stay in the last cache move fewer bytes than we
-count.
+That is what a roofline is good for: it tells you **when to stop**, and what not to try. An operation at its roof can only
+get faster by moving to the right; one far below it has another problem, and you have to find out which.
+
+Percentages around or above 100 on the slope mean that part of the arrays stays in the last cache, and fewer bytes come
+from memory than we count.
 
 ## What the library does already
 
@@ -1431,8 +1436,8 @@ print("column sums, sum(axis=0) -> 1 @:", compare(*column_sums))
 
 # %% [markdown]
 """
-And threads? No operation of the library uses them, on purpose. Take a whole step instead of one operation: an MLP with
-our gate, as large as in a small language model, forward and backward, with one thread and with all.
+And threads? No operation before this lesson uses them, on purpose. Take a whole step instead of one operation: an MLP
+with our gate, as large as in a small language model, forward and backward, with one thread and with all.
 """
 
 

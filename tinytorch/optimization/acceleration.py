@@ -248,7 +248,7 @@ class Workspace(threading.local):
         self._kept = {}
 
     def take(self, name: str, shape: tuple, like):
-        """An array of `shape` in the dtype of the array `like`, in the memory last taken under this name if it is enough."""
+        """An array of `shape` and the dtype of `like`, in memory that this name had before if that is enough."""
         size = math.prod(shape)
         key = name, like.dtype
         kept = self._kept.get(key)
@@ -309,8 +309,8 @@ def parallel(function, parts, threads: int | None = None) -> list:
     function   works on arrays; the order in which the parts are done is left open
     threads    see `num_threads`
 
-    If a part raises, no further one is begun; when all threads are done, the exception (of several, that of the earliest
-    part) is raised here. With one part or one thread, and inside of another `parallel`, all is done by the caller.
+    If a part raises, no further one is begun; when all threads are done, the exception (of several, that of the
+    earliest part) is raised here. With one part or thread, and inside of another `parallel`, the caller does it all.
     """
     parts = list(parts)
     count = min(num_threads(threads), len(parts))
@@ -460,7 +460,7 @@ class SwiGLUBackward(Function, op="swiglu"):
 
 
 def plot_roofline(roofline: Roofline, points=(), path=None):
-    """The roof and the points under it, both axes logarithmic; written to the file `path` if given. Returns the figure."""
+    """The roof and the points under it, both axes logarithmic, written to `path` if given. Returns the figure."""
     from matplotlib.figure import Figure
 
     points = list(points)
