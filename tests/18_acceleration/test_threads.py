@@ -83,10 +83,11 @@ class TestParallel:
         assert len(set(who)) == threads
         assert threading.get_ident() in who
 
-    def test_never_more_threads_than_parts(self):
-        who = []
-        parallel(lambda _: who.append(threading.get_ident()) or time.sleep(0.01), range(2), 8)
-        assert len(who) == 2
+    def test_never_more_threads_than_parts(self, monkeypatch):
+        asked, helpers = [], acceleration._helpers
+        monkeypatch.setattr(acceleration, "_helpers", lambda count: asked.append(count) or helpers(count))
+        assert parallel(abs, [-1, -2, -3], 8) == [1, 2, 3]
+        assert asked == [2]  # and the caller
 
     def test_with_one_thread_the_caller_does_it_all(self):
         assert parallel(lambda _: threading.get_ident(), range(5), 1) == [threading.get_ident()] * 5
@@ -225,35 +226,42 @@ class TestErrors:
         try:
             with pytest.raises(ValueError):
                 parallel(part, range(2), 2)
-            time.sleep(0.01)  # a helper lets go of its last job
-            assert {ref() is None for ref in held} == {True}
+            last = time.monotonic() + SOON
+            while any(ref() is not None for ref in held) and time.monotonic() < last:
+                time.sleep(0.001)  # until the helper has let go of its last job
+            assert [ref() for ref in held] == [None] * len(held)
         finally:
             gc.enable()
 
 
-class TestProcess:
-    def test_nothing_is_started_by_importing(self):
-        rules, before = dict(Function.rules), threading.active_count()
-        spec = importlib.util.spec_from_file_location("another_acceleration", acceleration.__file__)
-        fresh = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(fresh)
-        finally:
-            Function.rules.clear()
-            Function.rules.update(rules)
-        assert threading.active_count() == before
-        assert fresh.parallel(abs, [-1], 4) == [1]
-        assert threading.active_count() == before
-        assert fresh.parallel(abs, [-1, -2], 2) == [1, 2]
-        assert threading.active_count() == before + 1
+@pytest.fixture
+def fresh():
+    """The module imported once more, as by a program that has just begun; and the threads that are new since then."""
+    rules, before = dict(Function.rules), set(threading.enumerate())
+    spec = importlib.util.spec_from_file_location("another_acceleration", acceleration.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module, lambda: set(threading.enumerate()) - before
+    Function.rules.clear()
+    Function.rules.update(rules)
 
-    def test_threads_are_used_again(self):
+
+class TestProcess:
+    def test_nothing_is_started_before_it_is_needed(self, fresh):
+        module, new = fresh
+        assert new() == set()
+        assert module.parallel(abs, [-1], 4) == [1]
+        assert module.parallel(abs, [-1, -2], 1) == [1, 2]
+        assert new() == set()
+        assert module.parallel(abs, [-1, -2], 2) == [1, 2]
+        assert len(new()) == 1
+
+    def test_threads_are_used_again(self, fresh):
+        module, new = fresh
         together = threading.Barrier(2)
-        parallel(lambda _: together.wait(SOON), range(2), 2)
-        before = threading.active_count()
         for _ in range(20):
-            parallel(lambda _: together.wait(SOON), range(2), 2)
-        assert threading.active_count() == before
+            module.parallel(lambda _: together.wait(SOON), range(2), 2)
+        assert len(new()) == 1
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
