@@ -1,11 +1,11 @@
 """2018: measured, not claimed.
 
-By 2018 every maker of chips and every framework was the fastest, each on a task, a batch size and an accuracy of its own
-choosing. Researchers from Google, Baidu, Harvard, Stanford, Berkeley and others agreed on a contest instead, MLPerf
-(Mattson and others, "MLPerf training benchmark", MLSys 2020; Reddi and others, "MLPerf inference benchmark", ISCA 2020):
-fixed tasks, fixed data, a quality that has to be reached before any speed counts, and results that others can check.
-Who makes a model smaller or faster says how good it still is: most tasks of its inference part ask for 99 % of the
-quality of the float32 model.
+By 2018 every maker of chips and every framework was the fastest, each on a task, a batch size and an accuracy of its
+own choosing. Researchers from Google, Baidu, Harvard, Stanford, Berkeley and others agreed on a contest instead, MLPerf
+(Mattson and others, "MLPerf training benchmark", MLSys 2020; Reddi and others, "MLPerf inference benchmark", ISCA
+2020): fixed tasks, fixed data, a quality that has to be reached before any speed counts, and results that others can
+check. Who makes a model smaller or faster says how good it still is: most tasks of its inference part ask for 99 % of
+the quality of the float32 model.
 
 This is such a contest, in the small, for your own framework. Two tasks: read handwritten digits, and go on with a
 conversation. For each a plain float32 model is trained and measured; then it is profiled, to see what is worth the
@@ -15,11 +15,12 @@ given a cache. Each step keeps what the steps before it did.
 Different from 2018 here: one small machine, models that are trained in seconds, and a step that does not pay stays in
 the table: NumPy has no products of bytes, so int8 makes these models smaller and no faster.
 
-Data      1,797 real digits from the package, 359 held out; 962 questions with answers (milestones/data), a tenth held out
+Data      1,797 real digits from the package, 359 held out; 962 questions with answers (milestones/data), a tenth of
+          them held out
 Goal      int8 in at most 0.27 of the bytes, for at most 0.5 points of accuracy or 2 % of perplexity; pruned as well for
           at most 1 point or 5 %, and smaller still; with a cache the same text, at least 3 times faster
-Picture   outputs/06_2018_mlperf.png: size, speed and quality of every step. And outputs/06_2018_submission.json, the same
-          numbers in the form that `tinytorch.applications.tinygpt.validate_submission` checks
+Picture   outputs/06_2018_mlperf.png: size, speed and quality of every step. And outputs/06_2018_submission.json, the
+          same numbers in the form that `tinytorch.applications.tinygpt.validate_submission` checks
 """
 
 import argparse
@@ -158,10 +159,13 @@ def write_answers(seed):
     }
     same = ways["pruned, int8"][1]() == ways["pruned, int8, cache"][1]()
     steps, wall = measure(ways, TOKENS)
-    print("  it goes on:", app.tokenizer.decode(ways["pruned, int8, cache"][1]()[room:]).strip().split("\n")[-1])
     quality = "held-out loss in nats per token"
     task = {"task": "tinygpt", "quality": quality, "better": "lower", "per": "token", "steps": steps}
     return task, wall.ratio("pruned, int8", "pruned, int8, cache"), same
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(task):
@@ -170,7 +174,7 @@ def table(task):
     print(f"\n{task['task']:20} {'bytes':>10} {'share':>7}   {'us per ' + task['per']:>26}   {task['quality']}")
     for step in task["steps"]:
         low, median, high = (1e6 * step["seconds"][key] for key in ("low", "median", "high"))
-        time_ = f"{median:.3g} ({low:.3g} to {high:.3g})"
+        time_ = f"{number(median)} ({number(low)} to {number(high)})"
         share = step["bytes"] / first["bytes"]
         print(f"{step['name']:20} {step['bytes']:10,} {share:7.3f}   {time_:>26}   {step['quality']:.4f}")
 
@@ -209,15 +213,17 @@ def picture(path, tasks):
         places = np.arange(len(steps))
         held, cache = (np.array([step[key] for step in steps]) / 1e3 for key in ("bytes", "cache_bytes"))
         size.barh(places, held, color="#1f78b4", label="weights")
-        size.bar_label(size.barh(places, cache, left=held, color="#a6cee3", label="cache"), fmt="{:,.0f}", padding=3)
+        bars = size.barh(places, cache, left=held, color="#a6cee3", label="cache")
+        size.bar_label(bars, [number(total) for total in held + cache], padding=3)
         size.set_xlabel("KB held")
         if cache.any():
             size.legend(frameon=False, loc="lower right")
         low, median, high = (
             np.array([1e6 * step["seconds"][key] for step in steps]) for key in ("low", "median", "high")
         )
-        bars = speed.barh(places, median, xerr=[median - low, high - median], color="#33a02c", capsize=3)
-        speed.bar_label(bars, fmt="{:.3g}", label_type="center", color="white")
+        speed.barh(places, median, xerr=[median - low, high - median], color="#33a02c", capsize=3)
+        for place, end, value in zip(places, high, median):
+            speed.annotate(number(value), (end, place), (5, 0), textcoords="offset points", va="center")
         speed.set_xlabel(f"microseconds per {task['per']}, median with 95 % interval")
         values = [step["quality"] for step in steps]
         quality.bar_label(quality.barh(places, values, color="#ff7f00"), fmt="{:.4f}", padding=3)
