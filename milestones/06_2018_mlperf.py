@@ -51,7 +51,7 @@ EPOCHS, REPAIR = 20, 5  # of the digits: to train, and after pruning
 WRITER = {"embed_dim": 128, "num_layers": 2, "num_heads": 4, "context": 192}
 TRAINING = {"steps": 260, "batch_size": 5, "lr": 5e-3, "vocab_size": 640}
 TOKENS = 32  # to write, after as much of a conversation as the model has room for
-ROUNDS = 9  # how often each step is timed, in turns
+ROUNDS = 7  # how often each step is timed, in turns
 GOALS = {
     "right": 0.95,  # of the held-out digits, before anything is made smaller
     "loss": 2.2,  # of the held-out answers and questions, in nats per token; knowing nothing is log 640 = 6.5
@@ -93,7 +93,7 @@ def measure(steps, count):
     """
     functions = {name: function for name, (_, function, _, _) in steps.items()}
     wall = compare(functions, rounds=ROUNDS, warmup=1, clock=CLOCKS[0])
-    processor = compare(functions, rounds=3, warmup=0, clock=CLOCKS[1])
+    processor = compare(functions, rounds=2, warmup=0, clock=CLOCKS[1])
     return [
         measured_step(name, model, wall[name], processor[name], count, quality, held)
         for name, (model, _, quality, held) in steps.items()
