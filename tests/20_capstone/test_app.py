@@ -413,6 +413,14 @@ class TestChat:
         alone = self.talk(app, lines[:1], max_new_tokens=8)
         assert self.talk(app, lines, max_new_tokens=8) == alone * 3
 
+    def test_answers_that_may_be_long_and_are_short_leave_room_for_what_was_said(self, app):
+        first = app.generate("lu", 1, temperature=0).removeprefix("lu")
+        short = TinyGPT(app.tokenizer, app.model, until=first)
+        ids = app.encode("lu") + app.encode(first) + app.encode("di")
+        second = app.tokenizer.decode(app.model.generate(ids, 40, temperature=0, stop=short._stops)[len(ids) :])
+        want = "".join(said.removesuffix("\n") + "\n" for said in (first, second))
+        assert self.talk(short, ["lu", "di"], max_new_tokens=40) == want
+
     def test_what_follows_a_question_is_put_there(self):
         pairs = TinyGPT.train("".join(f"{a}{b}\t{a}.\n" for a, b in itertools.product("abcdef", repeat=2)), **SMALL)
         want = pairs.generate("ab\t", 4, temperature=0).removeprefix("ab\t")

@@ -107,6 +107,11 @@ class TestCalled:
                 assert number in printed
                 assert number in page
 
+    def test_a_package_that_is_not_there_is_named(self, model, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "safetensors", None)
+        assert main(["chat", str(model), "--prompt", "lundi"]) == 2
+        assert capsys.readouterr().err == "tinygpt: chat needs safetensors: python -m pip install safetensors\n"
+
     def test_ctrl_c_ends_it(self, model, monkeypatch, capsys):
         def broken_off(*_, **__):
             raise KeyboardInterrupt

@@ -363,11 +363,13 @@ class TinyGPT:
         terminal = lines is None and sys.stdin.isatty()
         lines, out = iter(sys.stdin if lines is None else lines), sys.stdout if out is None else out
         rng, memory, said = generator(seed), Memoized(self.model), []
+        room = self.model.max_seq_len - min(max_new_tokens, self.model.max_seq_len // 2)  # for what was said
         while True:
             out.write("> " if terminal else "")
             out.flush()
             line = next(lines, None)
             if line is None:
+                out.write("\n" if terminal else "")
                 break
             line = line.rstrip("\r\n")
             if not line:
@@ -377,7 +379,7 @@ class TinyGPT:
             except ValueError as error:
                 out.write(f"({error})\n")
                 continue
-            if len(said) + len(asked) + max_new_tokens > self.model.max_seq_len:  # forget, and keep what was asked now
+            if len(said) + len(asked) > room:  # forget, and keep what was asked now
                 said = []
             said, written = said + asked, ""
             for piece in self._stream(memory, said, max_new_tokens, temperature, top_k, top_p, rng):
@@ -745,7 +747,7 @@ def _chat(options):
     sys.stdout.reconfigure(errors="replace")  # a terminal that cannot write é must not end the conversation
     if options.prompt is None:
         if sys.stdin.isatty():
-            print(f"{app}. An empty end of input (Ctrl-D) ends it.", file=sys.stderr)
+            print(f"{app}. Ctrl-D ends it.", file=sys.stderr)
         app.chat(max_new_tokens=options.tokens, **settings)
         return
     written = ""
@@ -788,7 +790,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog=COMMAND, description="A small language model of your own: train it, talk to it."
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     train = commands.add_parser("train", help="learn from a text")
     train.add_argument("text", metavar="FILE", help="a text in UTF-8; or lines of question, tab, answer")
@@ -856,6 +858,9 @@ def main(arguments=None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except FileNotFoundError as error:
         print(f"tinygpt: {f'there is no file {error.filename}' if error.filename else error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"tinygpt: {options.command} needs {error.name}: python -m pip install {error.name}", file=sys.stderr)
         return 2
     except UnicodeDecodeError as error:
         print(f"tinygpt: the text is not UTF-8 at byte {error.start}; convert it first", file=sys.stderr)
