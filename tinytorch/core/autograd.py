@@ -712,15 +712,15 @@ def set_runner(runner):
     return previous
 
 
-def _gradients(root, seed, keep=(), stop=()):
-    """Run the rules from `root` back: a dictionary from each leaf, and each rule in `keep`, to its gradient.
+def _gradients(root, order, seed, keep=()):
+    """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
+    gradient.
 
     A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
     keys whose arrays belong to nobody else and may be changed in place.
     """
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    order = _history(root, stop)
     _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
@@ -779,8 +779,9 @@ def backward(tensor, gradient=None):
     if tensor._grad_fn is None:
         grads, own = {tensor: seed}, {tensor}
     else:
-        retained = _retained(tensor)
-        grads, own = _gradients(tensor, seed, keep=retained)
+        order = _history(tensor)
+        retained = _retained(tensor, order)
+        grads, own = _gradients(tensor, order, seed, keep=retained)
         grads = {retained.get(key, key): grad for key, grad in grads.items()}
     for x, grad in grads.items():
         if x.grad is None:
@@ -789,10 +790,12 @@ def backward(tensor, gradient=None):
             x.grad = np.add(x.grad, grad, out=x.grad)
 
 
-def _retained(root):
-    """From rule to tensor, for the computed tensors in the history of `root` that asked to keep their gradients."""
-    tensors = [root, *(x for node in _history(root) for x in node.inputs)]
-    return {x._grad_fn: x for x in tensors if x._retains_grad and x._grad_fn is not None}
+def _retained(root, order):
+    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
+    asked = [x for node in order for x in node.inputs if x._retains_grad]
+    if root._retains_grad:
+        asked.append(root)
+    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
 
 
 def grad(output, inputs, gradient=None):
@@ -805,7 +808,8 @@ def grad(output, inputs, gradient=None):
     if output._grad_fn is None:
         grads = {output: seed}
     else:
-        grads, _ = _gradients(output, seed, keep={x._grad_fn for x in tensors if x._grad_fn is not None})
+        keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
+        grads, _ = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -866,7 +870,7 @@ class CheckpointBackward(Function, op="checkpoint"):
         if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
             grads = {root: grad}
         else:
-            grads, _ = _gradients(out, grad, stop=stop)
+            grads, _ = _gradients(out, _history(out, stop), grad)
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )
