@@ -7,6 +7,7 @@ from support.checks import assert_close
 from tinytorch.core import activations
 from tinytorch.core.activations import gelu, log_softmax, silu, softmax
 from tinytorch.core.autograd import grad
+from tinytorch.core.losses import cross_entropy
 from tinytorch.core.tensor import Tensor
 
 RNG = np.random.default_rng(0)
@@ -30,3 +31,15 @@ def test_the_gradient_given_is_read_and_never_handed_out():
         y.backward(prices)
         x.grad += 1
         assert_close(prices, np.array([3, 4], np.float32))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_cross_entropy_of_many_rows(reduction, monkeypatch):
+    x, classes = Tensor(LARGE, requires_grad=True), RNG.integers(0, 127, (3, 401))
+    prices = PRICES[..., 0] if reduction == "none" else np.float32(2)
+    losses = cross_entropy(x, classes, reduction=reduction)
+    got = grad(losses, x, np.asarray(prices))
+    monkeypatch.setattr(activations, "_PIECE", LARGE.size)
+    whole = cross_entropy(x, classes, reduction=reduction)
+    assert_close(losses, whole.data, rtol=0, atol=0)
+    assert_close(got, grad(whole, x, np.asarray(prices)), rtol=0, atol=0)
