@@ -56,7 +56,7 @@ def main():
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; times as large as PyTorch's"
     )
-    print(f"{'':58} threads  fastest   median  at most")
+    print(f"{'':66} threads  fastest   median  at most")
     for threads in options.threads:
         command = [sys.executable, "-m", "benchmarks", "--worker", "--threads", str(threads)]
         command += ["--rounds", str(options.rounds), *options.names]
@@ -69,7 +69,7 @@ def main():
                     result[kind] = times["tinytorch"][kind] / times["torch"][kind]
                 results.append(result)
                 bound = f"{result['at_most']:8.2f}" if result["at_most"] and threads == 1 else ""
-                print(f"{result['title']:58} {threads:7}  {result['minimum']:7.2f}  {result['median']:7.2f} {bound}")
+                print(f"{result['title']:66} {threads:7}  {result['minimum']:7.2f}  {result['median']:7.2f} {bound}")
                 if "numpy" in times:
                     own = 1e3 * (times["tinytorch"]["minimum"] - times["numpy"]["minimum"])
                     print(f"    {own:.2f} us above the same in NumPy")

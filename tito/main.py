@@ -127,7 +127,7 @@ def doctor():
         course = None
     lines = list(physician.examine(course))
     table([((state, physician.STYLES[state]), what, found) for state, what, found, _ in lines])
-    advice = [(what, todo) for state, what, _, todo in lines if state != physician.OK and todo]
+    advice = [(what, remedy) for state, what, _, remedy in lines if state != physician.OK and remedy]
     if advice:
         print("\nwhat to do")
         table(advice)

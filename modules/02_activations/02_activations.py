@@ -445,8 +445,45 @@ _FAR = 1000.0  # so far from 0 that every gate here is exactly 0 or 1, in float6
 
 # %% [markdown]
 """
-**Write `silu`.** The arrays `out` and `gate` are made for you, and the announcement is written. Fill `gate` with
-`_gate`, then `out` with x cut below at `-_FAR`, and multiply it by the gate in place.
+One thing about memory first, because these functions go over their arrays ten times. A large array does not fit into
+the processor's cache, and then every pass fetches all of it from memory again. The remedy is to do *all* passes on a
+small piece before going on to the next piece:
+
+```
+   ten passes over the whole          |-----------------------------------|   fetched ten times
+   ten passes over each piece         |----|----|----|----|----|----|----|    each piece fetched once
+```
+
+`_pieces` (given) cuts arrays of one shape into such pieces, side by side. What you write below works on one piece; you
+need not know how large it is. How much is won is measured at the end of the lesson.
+"""
+
+
+# %%
+#| export
+_PIECE = 131072  # numbers: half a megabyte in float32; a core's own cache holds a few such pieces
+
+
+def _pieces(*arrays, axis=None):
+    """The arrays, all of one shape, side by side in pieces that fit into a core's cache: a list of tuples of views.
+
+    axis   not to be cut, counted from the end; for -1 the pieces are whole rows (n, C), for any other there is a single
+           piece, the arrays as they are
+
+    Arrays that are to be written to must be contiguous: the pieces of others are copies.
+    """
+    if arrays[0].size <= _PIECE or axis not in (None, -1):
+        return [arrays]
+    row = () if axis is None else arrays[0].shape[-1:]
+    flat, step = [array.reshape(-1, *row) for array in arrays], max(1, _PIECE // math.prod(row))
+    return [tuple(array[i : i + step] for array in flat) for i in range(0, len(flat[0]), step)]
+
+
+# %% [markdown]
+"""
+**Write `_silu`**, which fills the arrays `out` and `gate` from the array x: `gate` with `_gate`, then `out` with x cut
+below at `-_FAR`, multiplied by the gate in place. `silu` itself is written: it makes the arrays, hands you their pieces
+and announces.
 
 `silu(Tensor([-np.inf, 0.0, 2.0]))` is `Tensor([-0., 0., 1.7616])`.
 
@@ -456,32 +493,38 @@ _FAR = 1000.0  # so far from 0 that every gate here is exactly 0 or 1, in float6
 </details>
 <details><summary>Hint 2</summary>
 
-Cutting below is `np.maximum` of `x.data` and `-_FAR`, with `out=out`.
+Cutting below is `np.maximum` of x and `-_FAR`, with `out=out`.
 </details>
 <details><summary>Hint 3</summary>
 
-Three lines: `_gate` from `x.data` into `gate`; the cut; and `out` times the gate in place.
+Three lines: `_gate` from x into `gate`; the cut; and `out` times the gate in place.
 </details>
 """
 
 
 # %% nbgrader={"grade": false, "grade_id": "activations-silu", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _silu(x, out, gate):
+    """Fill `gate` with sigmoid(x) and `out` with x * sigmoid(x); all three are arrays."""
+    ### BEGIN SOLUTION
+    _gate(x, gate)
+    np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    out *= gate
+    ### END SOLUTION
+
+
 def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x), also called swish. (Elfwing et al. 2017; Ramachandran et al. 2017)"""
     x = floating(x)
-    out, gate = np.empty_like(x.data), np.empty_like(x.data)
-    ### BEGIN SOLUTION
-    _gate(x.data, gate)
-    np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
-    out *= gate
-    ### END SOLUTION
+    out, gate = np.empty_like(x.data, order="C"), np.empty_like(x.data, order="C")
+    for piece in _pieces(x.data, out, gate):
+        _silu(*piece)
     return result(out, "silu", x, gate=gate)
 
 
 # %% [markdown]
 """
-**Write `gelu`**, with the same two arrays. The gate is taken of `2 u = 2 * sqrt(2 / pi) * (x + 0.044715 x^3)`, with x
+**Write `_gelu`**, which fills the same two arrays. The gate is taken of `2 u = 2 * sqrt(2 / pi) * (x + 0.044715 x^3)`, with x
 cut to `[-_FAR, _FAR]`; after that all is as for silu. Two things about speed. Write the sum as
 `x * (1 + 0.044715 * x * x)` and never `x**3`: NumPy's general power is many times slower than two products (measured
 below). And work inside the two arrays: `out` can hold the cut x until it is needed for the output, `gate` can hold
@@ -507,6 +550,21 @@ After those: the gate of `gate`, into `gate`, and then the last two lines of `si
 
 # %% nbgrader={"grade": false, "grade_id": "activations-gelu", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _gelu(x, out, gate):
+    """Fill `gate` with sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3), and `out` with x * gate; all are arrays."""
+    ### BEGIN SOLUTION
+    np.clip(x, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
+    np.multiply(out, out, out=gate)
+    gate *= 0.044715
+    gate += 1
+    gate *= out
+    gate *= 2 * math.sqrt(2 / math.pi)
+    _gate(gate, gate)
+    np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    out *= gate
+    ### END SOLUTION
+
+
 def gelu(x: Tensor) -> Tensor:
     """x times the share of a normal distribution that lies below x, in the tanh form of GPT-2.
 
@@ -514,18 +572,9 @@ def gelu(x: Tensor) -> Tensor:
     (Hendrycks & Gimpel 2016)
     """
     x = floating(x)
-    out, gate = np.empty_like(x.data), np.empty_like(x.data)
-    ### BEGIN SOLUTION
-    np.clip(x.data, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
-    np.multiply(out, out, out=gate)
-    gate *= 0.044715
-    gate += 1
-    gate *= out
-    gate *= 2 * math.sqrt(2 / math.pi)
-    _gate(gate, gate)
-    np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
-    out *= gate
-    ### END SOLUTION
+    out, gate = np.empty_like(x.data, order="C"), np.empty_like(x.data, order="C")
+    for piece in _pieces(x.data, out, gate):
+        _gelu(*piece)
     return result(out, "gelu", x, gate=gate)
 
 
@@ -634,8 +683,8 @@ def _shifted(x, axis):
 
 # %% [markdown]
 """
-**Write `softmax`** with it: the shifted array, its exponentials in place, the sum along `axis`, the division in place.
-One decision is left: the row of nothing but `-inf` now has exponentials 0 and sum 0, and `0 / 0` is not a number.
+**Write `_softmax(x, out, axis)`** with it, which fills the array `out`: the exponentials of the shifted array, the sum
+along `axis`, the division in place. One decision is left: the row of nothing but `-inf` now has exponentials 0 and sum 0, and `0 / 0` is not a number.
 PyTorch returns NaN there. We return zeros: there was nothing to choose, nothing is chosen, and a sentence of padding
 does not poison the batch. A sum that is 0 is made 1 before dividing.
 
@@ -643,8 +692,8 @@ does not poison the batch. A sum that is 0 is made 1 before dividing.
 
 <details><summary>Hint 1</summary>
 
-Start from `_shifted(x.data, axis)` and write its exponentials over it (`np.exp` with `out=out`). The sum keeps its
-axis, as the maximum did.
+The exponentials of `_shifted(x, axis)` go straight into the result: `np.exp` with `out=out`. The sum keeps its axis,
+as the maximum did.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -659,6 +708,16 @@ A sum is at least 1, or 0 where all were -inf. Adding `total == 0` to `total` ad
 
 # %% nbgrader={"grade": false, "grade_id": "activations-softmax", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _softmax(x, out, axis):
+    """Fill the array `out` with e^x divided by its sum along `axis`; with zeros where all of x are -inf."""
+    ### BEGIN SOLUTION
+    np.exp(_shifted(x, axis), out=out)
+    total = out.sum(axis=axis, keepdims=True)  # at least e^0 = 1, or 0 where all were -inf
+    total += total == 0
+    out /= total
+    ### END SOLUTION
+
+
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """e^x divided by its sum along `dim`: positive shares that add up to 1.
 
@@ -666,13 +725,10 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("softmax", x, dim)
-    ### BEGIN SOLUTION
-    out = _shifted(x.data, axis)
-    np.exp(out, out=out)
-    total = out.sum(axis=axis, keepdims=True)  # at least e^0 = 1, or 0 where all were -inf
-    total += total == 0
-    out /= total
-    ### END SOLUTION
+    out = np.empty_like(x.data, order="C")
+    from_end = axis - x.ndim
+    for piece in _pieces(x.data, out, axis=from_end):
+        _softmax(*piece, from_end)
     return result(out, "softmax", x, out=out, axis=axis)
 
 
@@ -702,28 +758,38 @@ simply -200. Taking the logarithm on paper first removes both operations that hu
    log( e^s_i / sum e^s_j )  =  s_i - log( sum e^s_j )          s = shifted x
 ```
 
-**Write `log_softmax`**: the shifted array, minus the log of the sum of its exponentials. This time the exponentials may
-not overwrite `out`. A sum of 0 becomes 1 as before; its log is 0 and the row stays `-inf`.
+**Write `_log_softmax(x, out, axis)`**: the shifted array, minus the log of the sum of its exponentials. A sum of 0 becomes
+1 as before; its log is 0 and the row stays `-inf`.
 
 `log_softmax(Tensor([0.0, -200.0]))` is `Tensor([0., -200.])`.
 
 <details><summary>Hint 1</summary>
 
-`np.exp(out)` without `out=` makes a second array, of which only the sum is kept.
+Keep the shifted array under a name. Its exponentials may go into `out`, since only their sum is wanted.
 </details>
 <details><summary>Hint 2</summary>
 
-The total is `np.exp(out).sum(axis=axis, keepdims=True)`, mended as in softmax.
+The total is `np.exp(shifted, out=out).sum(axis=axis, keepdims=True)`, mended as in softmax.
 </details>
 <details><summary>Hint 3</summary>
 
-Subtract the logarithm of the total from `out`, in place.
+`np.subtract` the logarithm of the total from the shifted array, with `out=out`.
 </details>
 """
 
 
 # %% nbgrader={"grade": false, "grade_id": "activations-log-softmax", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _log_softmax(x, out, axis):
+    """Fill the array `out` with x minus the logsumexp of x along `axis`."""
+    ### BEGIN SOLUTION
+    shifted = _shifted(x, axis)
+    total = np.exp(shifted, out=out).sum(axis=axis, keepdims=True)
+    total += total == 0
+    np.subtract(shifted, np.log(total), out=out)
+    ### END SOLUTION
+
+
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """log(softmax(x)) along `dim`, exact where softmax underflows to 0: x minus the logsumexp of x.
 
@@ -731,12 +797,10 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("log_softmax", x, dim)
-    ### BEGIN SOLUTION
-    out = _shifted(x.data, axis)
-    total = np.exp(out).sum(axis=axis, keepdims=True)
-    total += total == 0
-    out -= np.log(total)
-    ### END SOLUTION
+    out = np.empty_like(x.data, order="C")
+    from_end = axis - x.ndim
+    for piece in _pieces(x.data, out, axis=from_end):
+        _log_softmax(*piece, from_end)
     return result(out, "log_softmax", x, out=out, axis=axis)
 
 
@@ -906,6 +970,40 @@ number of arrays: a fresh large array is memory that the operating system must f
 the columns of time and peak; 4 bytes per element are the result, the rest was made on the way or is held. And the last
 line is gelu typed in as on paper; the line above the table says where its time goes.
 
+And the pieces? The same functions on four times as many numbers, first on the whole arrays at once and then piece by
+piece. The numbers that come out are the same, to the last bit.
+"""
+
+# %%
+wide = randn(2000, 2000).data
+for function, arrays in ((_silu, 3), (_gelu, 3), (_softmax, 2), (_log_softmax, 2)):
+    axis = () if arrays == 3 else (-1,)
+    made = [np.empty_like(wide) for _ in range(arrays - 1)]
+    cut = _pieces(wide, *made, axis=axis[0] if axis else None)
+
+    def at_once(function=function, made=made, axis=axis):
+        function(wide, *made, *axis)
+
+    def in_pieces(function=function, cut=cut, axis=axis):
+        for piece in cut:
+            function(*piece, *axis)
+
+    at_once()
+    whole = [array.copy() for array in made]
+    seconds = []
+    for way in (at_once, in_pieces):
+        runs = []
+        for _ in range(5):
+            start = time.perf_counter()
+            way()
+            runs.append(time.perf_counter() - start)
+        seconds.append(min(runs))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, made))
+    times = f"at once {seconds[0] * 1e3:5.1f} ms, in {len(cut)} pieces {seconds[1] * 1e3:5.1f} ms"
+    print(f"{function.__name__[1:]:12} {times}, {seconds[0] / seconds[1]:.2f} times faster")
+
+# %% [markdown]
+"""
 Now beside the layer that feeds it: one matrix product of 1000 x 1000.
 """
 

@@ -52,7 +52,7 @@ Every loss takes what the model says, what is true, and `reduction`: "mean" over
 
 import numpy as np
 
-from tinytorch.core.activations import log_softmax
+from tinytorch.core.activations import _pieces, log_softmax
 from tinytorch.core.layers import Module
 from tinytorch.core.tensor import (
     Tensor,
@@ -677,24 +677,23 @@ write it in module 05):
 What does it need? The softmax, so: the exponentials of the shifted row and their sum. Both are at hand in the forward
 pass, and dividing one by the other can wait until the gradient is wanted.
 
-**Write the heart of `cross_entropy`.** With m the largest logit of a row, the loss of the row is
+**Write `_surprises(x, classes, exps)`**, for some rows x `(n, C)` and their true classes `(n,)`. With m the largest logit of
+a row, the loss of the row is
 
 ```
    log( sum e^(x_j - m) )  -  (x_t - m)
 ```
 
-Fill these, all from `x.data` as a matrix of rows: `exps`, the shifted rows, whose maximum is raised to the smallest
-finite number as in module 02; `true`, the shifted logit of the true class, picked *before* the next step; then `exps`
-becomes its own exponential in place; `totals` is the sum of each row, 1 instead of 0; `losses` follows. Last,
-`losses` becomes 0 where a row does not count, and is multiplied by `shares` if there are any.
+Fill the array `exps` with the shifted rows, whose maximum is raised to the smallest finite number as in module 02. Pick
+`true`, the shifted logit of the true class, *before* the next step: `exps` becomes its own exponential in place. `totals`
+is the sum of each row, 1 instead of 0. Return `totals` and the losses, both `(n,)`.
 
 For the two rows above the losses are `[0.4076, 1.0986]`.
 
 <details><summary>Hint 1</summary>
 
-The rows are `x.data.reshape(-1, x.shape[-1])`, and that may be the caller's own array. Subtract from it with `-`, which
-makes a new one, not with `-=`. What is subtracted is a column: the maximum along axis 1 with `keepdims`, raised by
-`np.maximum`.
+x may be the caller's own array: write nothing into it. `np.subtract` with `out=exps`; what is subtracted is a column, the
+maximum along axis 1 with `keepdims`, raised by `np.maximum`.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -703,13 +702,37 @@ Pick with the index pair from `nll_loss`, then `np.exp` with `out=`, then the su
 </details>
 <details><summary>Hint 3</summary>
 
-The losses are the logarithm of `totals` minus `true`. `np.where(counts, losses, 0)` silences rows, and multiplying by
-`shares` weighs them; each only if it is not None.
+The losses are the logarithm of `totals` minus `true`.
 </details>
 """
 
 
 # %% nbgrader={"grade": false, "grade_id": "losses-cross-entropy", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
+#| export
+def _surprises(x, classes, exps):
+    """Fill the array `exps` with e^(x - its row's maximum); returns its sum and the loss of each row, both (n,).
+
+    x        (n, C)  array of logits
+    classes  (n,)    the true class of each row
+    """
+    ### BEGIN SOLUTION
+    np.subtract(x, np.maximum(x.max(axis=1, keepdims=True), np.finfo(x.dtype).min), out=exps)
+    true = exps[np.arange(len(classes)), classes]
+    np.exp(exps, out=exps)
+    totals = exps.sum(axis=1)
+    totals += totals == 0  # nothing but -inf
+    return totals, np.log(totals) - true
+    ### END SOLUTION
+
+
+# %% [markdown]
+"""
+The rest is given: it checks, takes the rows in pieces that the cache holds (module 02), silences rows that do not count
+and weighs the others.
+"""
+
+
+# %%
 #| export
 def cross_entropy(
     logits: Tensor,
@@ -750,19 +773,16 @@ def cross_entropy(
         if counts is not None:
             targets = targets * counts.reshape(*x.shape[:-1], 1)
         return _soft_cross_entropy(x, targets, total, reduction)
-    ### BEGIN SOLUTION
-    exps = x.data.reshape(-1, x.shape[-1])
-    exps = exps - np.maximum(exps.max(axis=1, keepdims=True), np.finfo(x.dtype).min)
-    true = exps[np.arange(len(rows)), rows]
-    np.exp(exps, out=exps)
-    totals = exps.sum(axis=1)
-    totals += totals == 0  # nothing but -inf
-    losses = np.log(totals) - true
+    matrix = x.data.reshape(-1, x.shape[-1])
+    exps, (totals, losses), done = np.empty_like(matrix, order="C"), np.empty((2, len(rows)), x.dtype), 0
+    for piece, e in _pieces(matrix, exps, axis=-1):
+        here = slice(done, done + len(piece))
+        totals[here], losses[here] = _surprises(piece, rows[here], e)
+        done = here.stop
     if counts is not None:
         losses = np.where(counts, losses, 0)
     if shares is not None:
         losses *= shares
-    ### END SOLUTION
     out = losses.reshape(x.shape[:-1]) if reduction == "none" else losses.sum()
     if reduction == "mean":
         out = out / total

@@ -62,6 +62,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
     Tensor,
     as_array,
@@ -1569,12 +1570,13 @@ class SiLUBackward(Function, op="silu"):
     """out = x * gate with gate = sigmoid(x), so dx = grad * gate * (1 + x (1 - gate))."""
 
     def backward(self, grad):
-        (x,), gate = self.inputs, self.saved["gate"]
-        dx = np.clip(x.data, -1000, 1000)  # as in the forward pass: further out the gate is 0 or 1, and 0 * inf is NaN
-        dx *= 1 - gate
-        dx += 1
-        dx *= gate
-        dx *= grad
+        (x,), dx = self.inputs, np.empty_like(grad, order="C")
+        for a, gate, g, d in _pieces(x.data, self.saved["gate"], grad, dx):
+            np.clip(a, -1000, 1000, out=d)  # as in the forward pass: further out the gate is 0 or 1, and 0 * inf is NaN
+            d *= 1 - gate
+            d += 1
+            d *= gate
+            d *= g
         return dx
 
 
@@ -1584,17 +1586,18 @@ class GELUBackward(Function, op="gelu"):
     """
 
     def backward(self, grad):
-        (x,), gate = self.inputs, self.saved["gate"]
-        near = np.clip(x.data, -1000, 1000)  # as in the forward pass
-        dx = near * near
-        dx *= 3 * 0.044715
-        dx += 1
-        dx *= near
-        dx *= 2 * math.sqrt(2 / math.pi)
-        dx *= 1 - gate
-        dx += 1
-        dx *= gate
-        dx *= grad
+        (x,), dx = self.inputs, np.empty_like(grad, order="C")
+        for a, gate, g, d in _pieces(x.data, self.saved["gate"], grad, dx):
+            near = np.clip(a, -1000, 1000)  # as in the forward pass
+            np.multiply(near, near, out=d)
+            d *= 3 * 0.044715
+            d += 1
+            d *= near
+            d *= 2 * math.sqrt(2 / math.pi)
+            d *= 1 - gate
+            d += 1
+            d *= gate
+            d *= g
         return dx
 
 
@@ -1640,24 +1643,24 @@ paper, and it collapses:
 Two passes over the row. That is the general trick of this lesson: a rule never computes the table of slopes (the
 *Jacobian*), only its product with `grad`.
 
-**Write `SoftmaxBackward` and `LogSoftmaxBackward`.** The log-softmax is `x - log(sum e^x)`, so its gradient is `grad -
-p * sum(grad)`, where p is e to the power of the saved result. Sums go over `axis` and keep it.
+**Write the hearts of `SoftmaxBackward` and `LogSoftmaxBackward`.** The log-softmax is `x - log(sum e^x)`, so its gradient
+is `grad - p * sum(grad)`, where p is e to the power of the saved result. You work on pieces that the cache holds, as in
+module 02: `out` of what was saved, `g` of `grad`, and `d` of the array to fill. Sums go over `axis` and keep it.
 
 For p = `[0.8, 0.2]` and grad `[1, 0]`: softmax `[0.16, -0.16]`, log-softmax `[0.2, -0.2]`.
 
 <details><summary>Hint 1</summary>
 
-`grad * out` occurs twice in the softmax: once as it is and once summed. Compute it once, as `dx`.
+For the softmax, `d` can first hold `out * g` (`np.multiply` with `out=d`), only to be summed.
 </details>
 <details><summary>Hint 2</summary>
 
-Then subtract from `dx`, in place, `out` times the sum of `dx`, with `keepdims=True`. The right side is computed before
-anything is changed.
+Then `d` is overwritten by `g` minus that sum (`np.subtract`), and multiplied by `out` in place.
 </details>
 <details><summary>Hint 3</summary>
 
-For the log-softmax let `dx` be the exponential of `self.saved["out"]`, multiply it by the summed grad, and put `grad`
-minus it into the same array with `np.subtract` and `out=`.
+For the log-softmax put the exponentials of `out` into `d`, multiply them by the sum of `g`, and put `g` minus that into
+the same array with `np.subtract`.
 </details>
 """
 
@@ -1668,23 +1671,28 @@ class SoftmaxBackward(Function, op="softmax"):
     """out_i = e^x_i / sum e^x. Raising one share lowers all others: dx = out * (grad - sum(grad * out))."""
 
     def backward(self, grad):
-        out, axis = self.saved["out"], self.saved["axis"]
-        ### BEGIN SOLUTION
-        dx = out * grad
-        dx -= out * dx.sum(axis=axis, keepdims=True)
+        dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
+        for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
+            ### BEGIN SOLUTION
+            np.multiply(out, g, out=d)
+            np.subtract(g, d.sum(axis=axis, keepdims=True), out=d)
+            d *= out
+            ### END SOLUTION
         return dx
-        ### END SOLUTION
 
 
 class LogSoftmaxBackward(Function, op="log_softmax"):
     """out = x - log(sum e^x), so dx = grad - softmax(x) * sum(grad), and softmax(x) is e^out."""
 
     def backward(self, grad):
-        ### BEGIN SOLUTION
-        dx = np.exp(self.saved["out"])
-        dx *= grad.sum(axis=self.saved["axis"], keepdims=True)
-        return np.subtract(grad, dx, out=dx)
-        ### END SOLUTION
+        dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
+        for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
+            ### BEGIN SOLUTION
+            np.exp(out, out=d)
+            d *= g.sum(axis=axis, keepdims=True)
+            np.subtract(g, d, out=d)
+            ### END SOLUTION
+        return dx
 
 
 # %%
@@ -1864,7 +1872,7 @@ class CrossEntropyBackward(Function, op="cross_entropy"):
         ### BEGIN SOLUTION
         dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
         dx[np.arange(len(rows)), rows] -= grad
-        return dx.reshape(x.shape)
+        return dx if dx.shape == x.shape else dx.reshape(x.shape)
         ### END SOLUTION
 
 
@@ -2114,15 +2122,15 @@ def set_runner(runner):
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-backward", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
-def _gradients(root, seed, keep=(), stop=()):
-    """Run the rules from `root` back: a dictionary from each leaf, and each rule in `keep`, to its gradient.
+def _gradients(root, order, seed, keep=()):
+    """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
+    gradient.
 
     A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
     keys whose arrays belong to nobody else and may be changed in place.
     """
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    order = _history(root, stop)
     _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
@@ -2164,7 +2172,8 @@ def _seed(tensor, gradient, who):
                 "reduce it with .mean() or .sum(), or pass the gradient of that shape"
             )
         return np.ones_like(tensor.data)
-    gradient = as_array(gradient, tensor.dtype)
+    if not isinstance(gradient, np.ndarray) or gradient.dtype != tensor.dtype:  # else no copy: rules only read it
+        gradient = as_array(gradient, tensor.dtype)
     if gradient.shape != tensor.shape:
         raise ValueError(f"{who} needs a gradient of shape {tensor.shape}, got {gradient.shape}")
     return gradient
@@ -2194,10 +2203,11 @@ def backward(tensor, gradient=None):
     """
     seed = _seed(tensor, gradient, "backward")
     if tensor._grad_fn is None:
-        grads, own = {tensor: seed}, {tensor}
+        grads, own = {tensor: seed}, ()
     else:
-        retained = _retained(tensor)
-        grads, own = _gradients(tensor, seed, keep=retained)
+        order = _history(tensor)
+        retained = _retained(tensor, order)
+        grads, own = _gradients(tensor, order, seed, keep=retained)
         grads = {retained.get(key, key): grad for key, grad in grads.items()}
     for x, grad in grads.items():
         if x.grad is None:
@@ -2206,10 +2216,12 @@ def backward(tensor, gradient=None):
             x.grad = np.add(x.grad, grad, out=x.grad)
 
 
-def _retained(root):
-    """From rule to tensor, for the computed tensors in the history of `root` that asked to keep their gradients."""
-    tensors = [root, *(x for node in _history(root) for x in node.inputs)]
-    return {x._grad_fn: x for x in tensors if x._retains_grad and x._grad_fn is not None}
+def _retained(root, order):
+    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
+    asked = [x for node in order for x in node.inputs if x._retains_grad]
+    if root._retains_grad:
+        asked.append(root)
+    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
 
 
 def grad(output, inputs, gradient=None):
@@ -2222,7 +2234,8 @@ def grad(output, inputs, gradient=None):
     if output._grad_fn is None:
         grads = {output: seed}
     else:
-        grads, _ = _gradients(output, seed, keep={x._grad_fn for x in tensors if x._grad_fn is not None})
+        keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
+        grads, _ = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -2427,7 +2440,7 @@ class CheckpointBackward(Function, op="checkpoint"):
         if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
             grads = {root: grad}
         else:
-            grads, _ = _gradients(out, grad, stop=stop)
+            grads, _ = _gradients(out, _history(out, stop), grad)
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core.activations import gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
-from tinytorch.core.tensor import Tensor, set_recorder
+from tinytorch.core.tensor import Tensor
 
 GRID = np.linspace(-6, 6, 121)
 
@@ -113,10 +114,5 @@ class TestGates:
     def test_what_is_saved_of_gelu_is_the_factor_of_x(self):
         x = Tensor(GRID[GRID != 0])
         ratio = gelu(x).data / x.data
-        saved = []
-        previous = set_recorder(lambda out, op, inputs, kept: saved.append(kept["gate"]))
-        try:
-            gelu(x)
-        finally:
-            set_recorder(previous)
-        assert_close(saved[0], ratio, rtol=1e-5, atol=1e-7)
+        ((_, _, saved),) = announced(lambda: gelu(x))
+        assert_close(saved["gate"], ratio, rtol=1e-5, atol=1e-7)

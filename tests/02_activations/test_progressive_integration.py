@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core import activations
 from tinytorch.core.activations import (
     GELU,
@@ -93,16 +94,11 @@ class TestBackwardIntegration:
 
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_each_operation_announces_its_name_and_its_input(self, name):
-        heard = []
-        previous = set_recorder(lambda out, op, inputs, saved: heard.append((op, inputs)))
-        try:
-            x = from_numpy(np.array([[0.5, -1.0]], np.float32))
-            function(name)(x)
-        finally:
-            set_recorder(previous)
-        assert [op for op, _ in heard] == [name]
-        assert len(heard[0][1]) == 1
-        assert heard[0][1][0] is x
+        x = from_numpy(np.array([[0.5, -1.0]], np.float32))
+        ((op, inputs, _),) = announced(lambda: function(name)(x))
+        assert op == name
+        assert len(inputs) == 1
+        assert inputs[0] is x
 
 
 class TestForwardIntegration:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core import losses
 from tinytorch.core.activations import ReLU, log_softmax, sigmoid, softmax, softplus
 from tinytorch.core.layers import Linear, Sequential
@@ -25,7 +26,7 @@ from tinytorch.core.losses import (
     mse_loss,
     nll_loss,
 )
-from tinytorch.core.tensor import Tensor, manual_seed, randint, randn, set_recorder
+from tinytorch.core.tensor import Tensor, manual_seed, randint, randn
 
 LOGITS = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
 LABELS = np.array([0, 2])
@@ -43,17 +44,6 @@ PAIRS = [
     ("kl_div", KLDivLoss, np.log(SHARES), SHARES[::-1]),
 ]
 by_name = pytest.mark.parametrize(("name", "cls", "says", "true"), PAIRS, ids=[pair[0] for pair in PAIRS])
-
-
-def announced(function):
-    """(operation, inputs, saved) of everything that `function()` announces."""
-    found = []
-    previous = set_recorder(lambda out, op, inputs, saved: found.append((op, inputs, saved)))
-    try:
-        function()
-    finally:
-        set_recorder(previous)
-    return found
 
 
 class TestPriorStackStillWorking:

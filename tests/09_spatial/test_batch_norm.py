@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
-from support.images import announced
+from support.listening import announced
 from tinytorch.core.autograd import gradcheck
 from tinytorch.core.spatial import BatchNorm1d, BatchNorm2d, batch_norm
 from tinytorch.core.tensor import Tensor, from_numpy

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
-from support.images import announced, convolved
+from support.images import convolved
+from support.listening import announced
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.spatial import conv1d, conv2d
 from tinytorch.core.tensor import Tensor, from_numpy

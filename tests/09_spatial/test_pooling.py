@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
-from support.images import announced, as_pair
+from support.images import as_pair
+from support.listening import announced
 from tinytorch.core.autograd import gradcheck
 from tinytorch.core.spatial import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from tinytorch.core.tensor import Tensor, from_numpy

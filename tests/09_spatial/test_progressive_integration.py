@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
-from support.images import announced, convolved
+from support.images import convolved
+from support.listening import announced
 from tinytorch.core.activations import ReLU, Tanh
 from tinytorch.core.autograd import Function, checkpoint, gradcheck, no_grad
 from tinytorch.core.layers import Dropout, Flatten, Linear, Module, Sequential, kaiming_normal, linear

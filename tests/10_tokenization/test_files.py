@@ -268,6 +268,21 @@ def test_json_that_is_no_vocabulary_is_refused(tmp_path, content):
         CharTokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000, '{"a": ' + "1" * 5_000 + "}", "{", ""])
+@pytest.mark.parametrize("kind", [CharTokenizer, BPETokenizer])
+def test_json_that_breaks_its_reader_is_refused(folder, kind, content):
+    (folder / "vocab.json").write_text(content)
+    with pytest.raises(ValueError, match="vocab.json is damaged or cut off"):
+        kind.load(folder)
+
+
+@pytest.mark.parametrize("kind", [CharTokenizer, BPETokenizer])
+def test_a_token_that_is_no_text_is_refused(folder, kind):
+    change(folder, "vocab.json", '"<PAD>": ', '"<\\ud800>": ')
+    with pytest.raises(ValueError, match=r"vocab.json is damaged: '<\\ud800>' has half a surrogate pair"):
+        kind.load(folder)
+
+
 def test_a_file_that_is_no_text_is_refused(folder):
     (folder / "merges.txt").write_bytes(b"#version\n\xff\xfe")
     with pytest.raises(ValueError, match=r"merges.txt is damaged: byte 9 is not UTF-8"):

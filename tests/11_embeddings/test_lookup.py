@@ -4,22 +4,12 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core.layers import Module
-from tinytorch.core.tensor import Tensor, manual_seed, randn, set_recorder
+from tinytorch.core.tensor import Tensor, manual_seed, randn
 from tinytorch.text.embeddings import Embedding, embedding
 
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
-
-
-def announced(function):
-    """(operation, inputs, saved) of everything that `function()` announces."""
-    found = []
-    previous = set_recorder(lambda out, op, inputs, saved: found.append((op, inputs, saved)))
-    try:
-        function()
-    finally:
-        set_recorder(previous)
-    return found
 
 
 class TestLookup:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
-from tinytorch.core.tensor import Tensor, from_numpy, randn, set_recorder
+from support.listening import announced
+from tinytorch.core.tensor import Tensor, from_numpy, randn
 from tinytorch.text.embeddings import RotaryEmbedding, rotary
 
 
@@ -109,13 +110,8 @@ class TestTheRest:
         assert_close(x.grad, randn(2, 5, 4, rng=1).data, atol=1e-5)
 
     def test_it_is_one_operation(self):
-        found = []
-        previous = set_recorder(lambda out, op, inputs, saved: found.append((op, len(inputs), set(saved))))
-        try:
-            RotaryEmbedding(4).rotate(randn(3, 4))
-        finally:
-            set_recorder(previous)
-        assert found == [("rotary", 1, {"turns"})]
+        ((op, inputs, saved),) = announced(lambda: RotaryEmbedding(4).rotate(randn(3, 4)))
+        assert (op, len(inputs), set(saved)) == ("rotary", 1, {"turns"})
 
     def test_nothing_is_learned_or_saved(self):
         turn = RotaryEmbedding(4)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core.attention import scaled_dot_product_attention
-from tinytorch.core.tensor import Tensor, manual_seed, randn, set_recorder
+from tinytorch.core.tensor import Tensor, manual_seed, randn
 
 SHAPES = [  # q, k, v
     ((4, 3), (4, 3), (4, 3)),
@@ -158,14 +159,8 @@ class TestDropout:
 class TestAnnouncement:
     @pytest.mark.parametrize(("options", "inputs"), [({}, 3), ({"causal": True}, 3), ({"mask": np.zeros((4, 4))}, 3)])
     def test_it_is_one_operation_that_saves_weights_and_no_scores(self, options, inputs):
-        found = []
         q, k, v = three(SHAPES[0])
-        previous = set_recorder(lambda out, op, inputs, saved: found.append((op, inputs, saved)))
-        try:
-            scaled_dot_product_attention(q, k, v, **options)
-        finally:
-            set_recorder(previous)
-        ((op, taken, saved),) = found
+        ((op, taken, saved),) = announced(lambda: scaled_dot_product_attention(q, k, v, **options))
         assert (op, len(taken)) == ("attention", inputs)
         assert [x is y for x, y in zip(taken, (q, k, v))] == [True] * 3
         assert set(saved) == {"weights", "kept", "scale", "out"}

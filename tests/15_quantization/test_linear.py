@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from support.checks import assert_close
+from support.listening import announced
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.layers import Linear
-from tinytorch.core.tensor import Tensor, get_recorder, randn, set_recorder
+from tinytorch.core.tensor import Tensor, randn
 from tinytorch.optimization import quantization
 from tinytorch.optimization.quantization import (
     QuantizedLinear,
@@ -110,20 +111,13 @@ class TestOperation:
         assert x.grad.dtype == np.float16
 
     def test_it_announces_itself_and_its_input(self):
-        seen = []
-        previous = set_recorder(lambda out, op, inputs, saved: seen.append((op, inputs)))
-        try:
-            x = randn(2, 5)
-            QuantizedLinear(randn(5, 4))(x)
-            QuantizedLinear(randn(5, 4), input_range=(-1, 1))(x)
-        finally:
-            set_recorder(previous)
-        assert [op for op, _ in seen if op in ("quantized_linear", "int8_linear")] == [
-            "quantized_linear",
-            "int8_linear",
-        ]
-        assert all(inputs[0] is x for op, inputs in seen if op in ("quantized_linear", "int8_linear"))
-        assert get_recorder() is previous
+        x = randn(2, 5)
+        for layer, name in [
+            (QuantizedLinear(randn(5, 4)), "quantized_linear"),
+            (QuantizedLinear(randn(5, 4), input_range=(-1, 1)), "int8_linear"),
+        ]:
+            (inputs,) = [inputs for op, inputs, _ in announced(lambda layer=layer: layer(x)) if op == name]
+            assert inputs[0] is x
 
 
 class TestLayer:

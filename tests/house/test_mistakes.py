@@ -6,16 +6,15 @@
 import pytest
 
 from support.mistakes import mistakes
-from support.stages import COURSE, ROOT, python
+from support.stages import COURSE, ROOT
 from tito.lesson import read_lesson
 
 LISTS = sorted(path.stem for path in (ROOT / "tests" / "mistakes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("slug", [module.slug for module in COURSE.modules])
-def test_a_stage_passes_its_own_tests_and_with_any_mistake_fails_them(slug):
-    done = python(ROOT / "tests", "-m", "support.mistakes", slug)
-    assert done.stdout.splitlines() == ["no mistake: 0", *(f"{m['name']}: 1" for m in mistakes(slug))], done.stderr
+def test_a_stage_passes_its_own_tests_and_with_any_mistake_fails_them(slug, forks):
+    assert forks.ask("mistakes", slug) == ["no mistake: 0", *(f"{m['name']}: 1" for m in mistakes(slug))]
 
 
 @pytest.mark.parametrize("slug", LISTS)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from tinytorch.core.tensor import set_recorder
-
 
 def as_pair(value):
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
@@ -25,14 +23,3 @@ def convolved(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
                 seen = padded[:, first : first + inner, i * dh :: sh, j * dw :: sw][:, :, :OH, :OW]
                 out[:, f] += np.einsum("nchw,c->nhw", seen, weight[f, :, i, j])
     return out if bias is None else out + bias[:, None, None]
-
-
-def announced(function):
-    """(operation, inputs, saved) of everything that `function()` announces."""
-    found = []
-    previous = set_recorder(lambda out, op, inputs, saved: found.append((op, inputs, saved)))
-    try:
-        function()
-    finally:
-        set_recorder(previous)
-    return found

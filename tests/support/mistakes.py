@@ -2,13 +2,14 @@
 
 `python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
 is the package without any, all tests of the lesson; mistakes are caught without those that need PyTorch. What takes
-long to import is imported once; each run is a fork of this process.
+long to import is imported once; each run is a fork of this process (support/forks.py).
 
 A mistake may name the test that catches it, `caught_by = "test_file.py::test_name"`; then only that one runs.
 `--find` runs the tests of the lesson and prints the first that fails.
 """
 
 import compileall
+import functools
 import gc
 import importlib.util
 import os
@@ -18,10 +19,9 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-import hypothesis  # noqa: F401  so that no fork has to
-import numpy.random  # noqa: F401
 import pytest
 
+from support.forks import in_fork
 from support.stages import COURSE, ROOT, write_stage
 
 
@@ -56,7 +56,8 @@ def run(tests, folder, output):
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
 
-def main(slug, find=False):
+def try_all(slug, find=False):
+    """Print the line of each mistake in the list of a lesson."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         package = write_stage(folder / "right", COURSE.module(slug).number) / "tinytorch"
@@ -81,14 +82,7 @@ def main(slug, find=False):
             tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}"]
             if mistake is not nothing:
                 tests.append("--ignore-glob=*agreement*")
-            child = os.fork()
-            if not child:
-                code = 70
-                try:
-                    code = run(tests, wrong, folder / "output")
-                finally:
-                    os._exit(code)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            code = in_fork(functools.partial(run, tests, wrong, folder / "output"))
             first = wrong / "first"
             print(f"{mistake['name']}: {first.read_text() if find and first.exists() else code}", flush=True)
             if code != (0 if mistake is nothing else 1):
@@ -97,4 +91,4 @@ def main(slug, find=False):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "--find" in sys.argv)
+    try_all(sys.argv[1], "--find" in sys.argv)

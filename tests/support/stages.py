@@ -1,6 +1,7 @@
 """Packages of modules 01..NN in scratch folders, and test runs on them in processes of their own."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -11,12 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tito.course import Course
-from tito.export import build
+from tito.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = Course.load(ROOT)
 
 
+@functools.cache
 def _fingerprint():
     """Of everything that a package is built from."""
     made_of = [ROOT / "course.toml", *sorted((ROOT / "modules").rglob("*.*")), *sorted((ROOT / "tito").glob("*.py"))]
@@ -32,10 +34,7 @@ def write_stage(folder, upto):
     if not kept.is_dir():
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent.parent) as scratch:
-            for file, content in build(COURSE, upto).items():
-                path = Path(scratch) / "made" / "tinytorch" / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            export(COURSE, upto, Path(scratch) / "made")
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(Path(scratch) / "made", kept.parent)
     shutil.copytree(kept, Path(folder) / "tinytorch")

@@ -75,14 +75,51 @@ def softplus(x: Tensor) -> Tensor:
 _FAR = 1000.0  # so far from 0 that every gate here is exactly 0 or 1, in float64 too
 
 
+_PIECE = 131072  # numbers: half a megabyte in float32; a core's own cache holds a few such pieces
+
+
+def _pieces(*arrays, axis=None):
+    """The arrays, all of one shape, side by side in pieces that fit into a core's cache: a list of tuples of views.
+
+    axis   not to be cut, counted from the end; for -1 the pieces are whole rows (n, C), for any other there is a single
+           piece, the arrays as they are
+
+    Arrays that are to be written to must be contiguous: the pieces of others are copies.
+    """
+    if arrays[0].size <= _PIECE or axis not in (None, -1):
+        return [arrays]
+    row = () if axis is None else arrays[0].shape[-1:]
+    flat, step = [array.reshape(-1, *row) for array in arrays], max(1, _PIECE // math.prod(row))
+    return [tuple(array[i : i + step] for array in flat) for i in range(0, len(flat[0]), step)]
+
+
+def _silu(x, out, gate):
+    """Fill `gate` with sigmoid(x) and `out` with x * sigmoid(x); all three are arrays."""
+    _gate(x, gate)
+    np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    out *= gate
+
+
 def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x), also called swish. (Elfwing et al. 2017; Ramachandran et al. 2017)"""
     x = floating(x)
-    out, gate = np.empty_like(x.data), np.empty_like(x.data)
-    _gate(x.data, gate)
-    np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
-    out *= gate
+    out, gate = np.empty_like(x.data, order="C"), np.empty_like(x.data, order="C")
+    for piece in _pieces(x.data, out, gate):
+        _silu(*piece)
     return result(out, "silu", x, gate=gate)
+
+
+def _gelu(x, out, gate):
+    """Fill `gate` with sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3), and `out` with x * gate; all are arrays."""
+    np.clip(x, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
+    np.multiply(out, out, out=gate)
+    gate *= 0.044715
+    gate += 1
+    gate *= out
+    gate *= 2 * math.sqrt(2 / math.pi)
+    _gate(gate, gate)
+    np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    out *= gate
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -92,16 +129,9 @@ def gelu(x: Tensor) -> Tensor:
     (Hendrycks & Gimpel 2016)
     """
     x = floating(x)
-    out, gate = np.empty_like(x.data), np.empty_like(x.data)
-    np.clip(x.data, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
-    np.multiply(out, out, out=gate)
-    gate *= 0.044715
-    gate += 1
-    gate *= out
-    gate *= 2 * math.sqrt(2 / math.pi)
-    _gate(gate, gate)
-    np.maximum(x.data, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
-    out *= gate
+    out, gate = np.empty_like(x.data, order="C"), np.empty_like(x.data, order="C")
+    for piece in _pieces(x.data, out, gate):
+        _gelu(*piece)
     return result(out, "gelu", x, gate=gate)
 
 
@@ -121,6 +151,14 @@ def _shifted(x, axis):
     return x - np.maximum(peak, np.finfo(x.dtype).min)
 
 
+def _softmax(x, out, axis):
+    """Fill the array `out` with e^x divided by its sum along `axis`; with zeros where all of x are -inf."""
+    np.exp(_shifted(x, axis), out=out)
+    total = out.sum(axis=axis, keepdims=True)  # at least e^0 = 1, or 0 where all were -inf
+    total += total == 0
+    out /= total
+
+
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """e^x divided by its sum along `dim`: positive shares that add up to 1.
 
@@ -128,12 +166,19 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("softmax", x, dim)
-    out = _shifted(x.data, axis)
-    np.exp(out, out=out)
-    total = out.sum(axis=axis, keepdims=True)  # at least e^0 = 1, or 0 where all were -inf
-    total += total == 0
-    out /= total
+    out = np.empty_like(x.data, order="C")
+    from_end = axis - x.ndim
+    for piece in _pieces(x.data, out, axis=from_end):
+        _softmax(*piece, from_end)
     return result(out, "softmax", x, out=out, axis=axis)
+
+
+def _log_softmax(x, out, axis):
+    """Fill the array `out` with x minus the logsumexp of x along `axis`."""
+    shifted = _shifted(x, axis)
+    total = np.exp(shifted, out=out).sum(axis=axis, keepdims=True)
+    total += total == 0
+    np.subtract(shifted, np.log(total), out=out)
 
 
 def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
@@ -143,10 +188,10 @@ def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = floating(x)
     axis = _axis("log_softmax", x, dim)
-    out = _shifted(x.data, axis)
-    total = np.exp(out).sum(axis=axis, keepdims=True)
-    total += total == 0
-    out -= np.log(total)
+    out = np.empty_like(x.data, order="C")
+    from_end = axis - x.ndim
+    for piece in _pieces(x.data, out, axis=from_end):
+        _log_softmax(*piece, from_end)
     return result(out, "log_softmax", x, out=out, axis=axis)
 
 

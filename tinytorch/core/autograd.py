@@ -14,6 +14,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
     Tensor,
     _memory,
@@ -518,12 +519,13 @@ class SiLUBackward(Function, op="silu"):
     """out = x * gate with gate = sigmoid(x), so dx = grad * gate * (1 + x (1 - gate))."""
 
     def backward(self, grad):
-        (x,), gate = self.inputs, self.saved["gate"]
-        dx = np.clip(x.data, -1000, 1000)  # as in the forward pass: further out the gate is 0 or 1, and 0 * inf is NaN
-        dx *= 1 - gate
-        dx += 1
-        dx *= gate
-        dx *= grad
+        (x,), dx = self.inputs, np.empty_like(grad, order="C")
+        for a, gate, g, d in _pieces(x.data, self.saved["gate"], grad, dx):
+            np.clip(a, -1000, 1000, out=d)  # as in the forward pass: further out the gate is 0 or 1, and 0 * inf is NaN
+            d *= 1 - gate
+            d += 1
+            d *= gate
+            d *= g
         return dx
 
 
@@ -533,17 +535,18 @@ class GELUBackward(Function, op="gelu"):
     """
 
     def backward(self, grad):
-        (x,), gate = self.inputs, self.saved["gate"]
-        near = np.clip(x.data, -1000, 1000)  # as in the forward pass
-        dx = near * near
-        dx *= 3 * 0.044715
-        dx += 1
-        dx *= near
-        dx *= 2 * math.sqrt(2 / math.pi)
-        dx *= 1 - gate
-        dx += 1
-        dx *= gate
-        dx *= grad
+        (x,), dx = self.inputs, np.empty_like(grad, order="C")
+        for a, gate, g, d in _pieces(x.data, self.saved["gate"], grad, dx):
+            near = np.clip(a, -1000, 1000)  # as in the forward pass
+            np.multiply(near, near, out=d)
+            d *= 3 * 0.044715
+            d += 1
+            d *= near
+            d *= 2 * math.sqrt(2 / math.pi)
+            d *= 1 - gate
+            d += 1
+            d *= gate
+            d *= g
         return dx
 
 
@@ -551,9 +554,11 @@ class SoftmaxBackward(Function, op="softmax"):
     """out_i = e^x_i / sum e^x. Raising one share lowers all others: dx = out * (grad - sum(grad * out))."""
 
     def backward(self, grad):
-        out, axis = self.saved["out"], self.saved["axis"]
-        dx = out * grad
-        dx -= out * dx.sum(axis=axis, keepdims=True)
+        dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
+        for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
+            np.multiply(out, g, out=d)
+            np.subtract(g, d.sum(axis=axis, keepdims=True), out=d)
+            d *= out
         return dx
 
 
@@ -561,9 +566,12 @@ class LogSoftmaxBackward(Function, op="log_softmax"):
     """out = x - log(sum e^x), so dx = grad - softmax(x) * sum(grad), and softmax(x) is e^out."""
 
     def backward(self, grad):
-        dx = np.exp(self.saved["out"])
-        dx *= grad.sum(axis=self.saved["axis"], keepdims=True)
-        return np.subtract(grad, dx, out=dx)
+        dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
+        for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
+            np.exp(out, out=d)
+            d *= g.sum(axis=axis, keepdims=True)
+            np.subtract(g, d, out=d)
+        return dx
 
 
 class LinearBackward(Function, op="linear"):
@@ -634,7 +642,7 @@ class CrossEntropyBackward(Function, op="cross_entropy"):
         grad = grad.reshape(-1) * self.saved["shares"]  # one number, or one per row
         dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
         dx[np.arange(len(rows)), rows] -= grad
-        return dx.reshape(x.shape)
+        return dx if dx.shape == x.shape else dx.reshape(x.shape)
 
 
 class KLDivBackward(Function, op="kl_div"):
@@ -712,15 +720,15 @@ def set_runner(runner):
     return previous
 
 
-def _gradients(root, seed, keep=(), stop=()):
-    """Run the rules from `root` back: a dictionary from each leaf, and each rule in `keep`, to its gradient.
+def _gradients(root, order, seed, keep=()):
+    """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
+    gradient.
 
     A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
     keys whose arrays belong to nobody else and may be changed in place.
     """
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    order = _history(root, stop)
     _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
@@ -760,7 +768,8 @@ def _seed(tensor, gradient, who):
                 "reduce it with .mean() or .sum(), or pass the gradient of that shape"
             )
         return np.ones_like(tensor.data)
-    gradient = as_array(gradient, tensor.dtype)
+    if not isinstance(gradient, np.ndarray) or gradient.dtype != tensor.dtype:  # else no copy: rules only read it
+        gradient = as_array(gradient, tensor.dtype)
     if gradient.shape != tensor.shape:
         raise ValueError(f"{who} needs a gradient of shape {tensor.shape}, got {gradient.shape}")
     return gradient
@@ -777,10 +786,11 @@ def backward(tensor, gradient=None):
     """
     seed = _seed(tensor, gradient, "backward")
     if tensor._grad_fn is None:
-        grads, own = {tensor: seed}, {tensor}
+        grads, own = {tensor: seed}, ()
     else:
-        retained = _retained(tensor)
-        grads, own = _gradients(tensor, seed, keep=retained)
+        order = _history(tensor)
+        retained = _retained(tensor, order)
+        grads, own = _gradients(tensor, order, seed, keep=retained)
         grads = {retained.get(key, key): grad for key, grad in grads.items()}
     for x, grad in grads.items():
         if x.grad is None:
@@ -789,10 +799,12 @@ def backward(tensor, gradient=None):
             x.grad = np.add(x.grad, grad, out=x.grad)
 
 
-def _retained(root):
-    """From rule to tensor, for the computed tensors in the history of `root` that asked to keep their gradients."""
-    tensors = [root, *(x for node in _history(root) for x in node.inputs)]
-    return {x._grad_fn: x for x in tensors if x._retains_grad and x._grad_fn is not None}
+def _retained(root, order):
+    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
+    asked = [x for node in order for x in node.inputs if x._retains_grad]
+    if root._retains_grad:
+        asked.append(root)
+    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
 
 
 def grad(output, inputs, gradient=None):
@@ -805,7 +817,8 @@ def grad(output, inputs, gradient=None):
     if output._grad_fn is None:
         grads = {output: seed}
     else:
-        grads, _ = _gradients(output, seed, keep={x._grad_fn for x in tensors if x._grad_fn is not None})
+        keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
+        grads, _ = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -866,7 +879,7 @@ class CheckpointBackward(Function, op="checkpoint"):
         if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
             grads = {root: grad}
         else:
-            grads, _ = _gradients(out, grad, stop=stop)
+            grads, _ = _gradients(out, _history(out, stop), grad)
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )

@@ -7,7 +7,7 @@ Every loss takes what the model says, what is true, and `reduction`: "mean" over
 
 import numpy as np
 
-from tinytorch.core.activations import log_softmax
+from tinytorch.core.activations import _pieces, log_softmax
 from tinytorch.core.layers import Module
 from tinytorch.core.tensor import (
     Tensor,
@@ -223,6 +223,20 @@ def nll_loss(
     return _averaged(losses, total, x.shape[:-1], reduction)
 
 
+def _surprises(x, classes, exps):
+    """Fill the array `exps` with e^(x - its row's maximum); returns its sum and the loss of each row, both (n,).
+
+    x        (n, C)  array of logits
+    classes  (n,)    the true class of each row
+    """
+    np.subtract(x, np.maximum(x.max(axis=1, keepdims=True), np.finfo(x.dtype).min), out=exps)
+    true = exps[np.arange(len(classes)), classes]
+    np.exp(exps, out=exps)
+    totals = exps.sum(axis=1)
+    totals += totals == 0  # nothing but -inf
+    return totals, np.log(totals) - true
+
+
 def cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -262,13 +276,12 @@ def cross_entropy(
         if counts is not None:
             targets = targets * counts.reshape(*x.shape[:-1], 1)
         return _soft_cross_entropy(x, targets, total, reduction)
-    exps = x.data.reshape(-1, x.shape[-1])
-    exps = exps - np.maximum(exps.max(axis=1, keepdims=True), np.finfo(x.dtype).min)
-    true = exps[np.arange(len(rows)), rows]
-    np.exp(exps, out=exps)
-    totals = exps.sum(axis=1)
-    totals += totals == 0  # nothing but -inf
-    losses = np.log(totals) - true
+    matrix = x.data.reshape(-1, x.shape[-1])
+    exps, (totals, losses), done = np.empty_like(matrix, order="C"), np.empty((2, len(rows)), x.dtype), 0
+    for piece, e in _pieces(matrix, exps, axis=-1):
+        here = slice(done, done + len(piece))
+        totals[here], losses[here] = _surprises(piece, rows[here], e)
+        done = here.stop
     if counts is not None:
         losses = np.where(counts, losses, 0)
     if shares is not None:

@@ -1041,7 +1041,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
     i, j = _one_axis("swapaxes", x, axis1), _one_axis("swapaxes", x, axis2)
     order = list(range(x.ndim))
     order[i], order[j] = j, i
-    return permute(x, *order)
+    return result(x.data.transpose(order), "permute", x, axes=tuple(order))
 
 
 def transpose(x: Tensor, *axes) -> Tensor:

@@ -172,17 +172,17 @@ class Tokenizer:
 def _read_vocab(path, text):
     """The tokens of a vocab.json by id. Raises ValueError unless ids 0..V-1 each have one token of their own."""
 
-    def unique(pairs):
-        if repeated := [token for token, n in Counter(token for token, _ in pairs).items() if n > 1]:
-            raise ValueError(f"{path} is damaged: it has the token {repeated[0]!r} twice")
-        return dict(pairs)
-
     try:
-        ids = json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
+        pairs = json.loads(text, object_pairs_hook=tuple)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or cut off: {error}") from None
-    if not isinstance(ids, dict) or not all(type(i) is int for i in ids.values()):
+    if not isinstance(pairs, tuple) or not all(type(i) is int for _, i in pairs):
         raise ValueError(f"{path} is no vocabulary: it must be one JSON object from token to id")
+    if repeated := [token for token, n in Counter(token for token, _ in pairs).items() if n > 1]:
+        raise ValueError(f"{path} is damaged: it has the token {repeated[0]!r} twice")
+    ids = dict(pairs)
+    if halves := [token for token in ids if re.search("[\ud800-\udfff]", token)]:
+        raise ValueError(f"{path} is damaged: {halves[0]!r} has half a surrogate pair, which is no text")
     tokens = dict(zip(ids.values(), ids))
     if sorted(tokens) != list(range(len(ids))):
         wrong = next(i for i in range(len(ids)) if i not in tokens)

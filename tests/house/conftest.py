@@ -1,0 +1,13 @@
+"""One process for all work that is done in forks."""
+
+import pytest
+
+from support.forks import Forks
+from support.stages import ROOT
+
+
+@pytest.fixture(scope="session")
+def forks():
+    process = Forks(ROOT / "tests")
+    yield process
+    process.close()

@@ -1,0 +1,95 @@
+"""A process that has imported what takes long, and does each piece of work in a fork of itself.
+
+`Forks` starts one and asks it; `python -m support.forks` is that process. It reads one piece of work per line.
+"""
+
+import contextlib
+import importlib
+import os
+import runpy
+import subprocess
+import sys
+import traceback
+import warnings
+
+END = "-- end of the answer --"
+SLOW = ("hypothesis", "matplotlib.pyplot", "numpy.random", "pytest", "torch")  # those that are installed
+
+
+def in_fork(work):
+    """The exit code of a copy of this process that does `work()`, which returns it."""
+    child = os.fork()
+    if not child:
+        code = 70
+        try:
+            code = work()
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_lesson(source, folder, output):
+    """In a fork: run the lesson from top to bottom on the package in `folder`, every warning an error."""
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    os.dup2(1, 2)
+    os.chdir(os.path.dirname(source))
+    sys.path.insert(0, folder)
+    warnings.simplefilter("error")
+    runpy.run_path(source, run_name="__main__")
+    return 0
+
+
+class Forks:
+    """The other end: `ask` sends a piece of work and returns the lines of the answer."""
+
+    def __init__(self, folder):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+        }
+        command = [sys.executable, "-P", "-m", "support.forks"]
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # complaints are part of the answer
+            text=True,
+            encoding="utf-8",
+        )
+
+    def ask(self, *work):
+        print(*work, sep="\t", file=self.process.stdin, flush=True)
+        answer = []
+        for line in self.process.stdout:
+            if line.rstrip("\n") == END:
+                return answer
+            answer.append(line.rstrip("\n"))
+        raise RuntimeError("\n".join(["the process that forks has ended", *answer]))
+
+    def close(self):
+        self.process.communicate()
+
+
+def main():
+    from support import mistakes
+
+    for name in SLOW:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+    for line in sys.stdin:
+        kind, *work = line.rstrip("\n").split("\t")
+        if kind == "mistakes":
+            mistakes.try_all(*work)
+        else:
+            print(in_fork(lambda work=work: run_lesson(*work)))
+        print(END, flush=True)
+
+
+if __name__ == "__main__":
+    main()
