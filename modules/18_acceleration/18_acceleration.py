@@ -68,6 +68,7 @@ work is cut depends on shapes alone and never on the number of threads; so the r
 
 import math
 import os
+import sys
 import threading
 from collections import deque
 from contextvars import ContextVar, copy_context
@@ -82,6 +83,7 @@ from tinytorch.core.tensor import Tensor, floating, result
 from tinytorch.profiling.profiler import Latency, _check_runs, _latency
 
 # %%
+import subprocess
 import threading
 import time
 from functools import partial
@@ -593,7 +595,7 @@ def chain_in_blocks(x, out, size):
 x, out = numbers(1 << 23), np.zeros(1 << 23, np.float32)
 whole = partial(chain_in_blocks, x, out, x.size)
 print("new arrays -> out=:                ", compare(partial(chain, x), whole, repeats=3))
-for power in (12, 14, 16, 17, 18, 20):
+for power in (12, 14, 17, 20):
     found = compare(whole, partial(chain_in_blocks, x, out, 1 << power), 0, 3)
     print(f"out=, whole -> blocks of {4 * 2**power / 1e6:5.2f} MB:  {found}")
 
@@ -703,7 +705,7 @@ def softmax_in_blocks(x, out, rows):
 small = np.log(np.array([[1, 3], [2, 2]], np.float32))
 print(softmax_in_blocks(small, np.empty_like(small), 1))
 matrix, place = x.reshape(-1, 1024), out.reshape(-1, 1024)
-for rows in (4, 16, 128, 512, len(matrix)):
+for rows in (4, 16, 128, len(matrix)):
     found = compare(partial(naive_softmax, matrix), partial(softmax_in_blocks, matrix, place, rows), 0, 1)
     print(f"naive -> blocks of {rows:4} rows, {4 * 1024 * rows / 1e6:5.2f} MB: {found}")
 
@@ -1480,12 +1482,90 @@ are most of a step, and BLAS has threads of its own for those, which we switched
 threads and ours on the same processors would only take turns. So: threads for large single operations, by hand, where you
 have measured that they help; for whole training steps the gain is next to nothing, and that is what we do with it.
 
-Here is the order in which to try things, from what brings much to what brings little:
+### One call for the whole program
+
+There is one more thing, and it is not in any operation. Page faults come from memory that is given back to the system
+and taken anew; a training step does that with every array it makes. Who gives it back? Not Python and not NumPy, but
+the C library below, which thinks it polite. Linux's usual one (glibc) can be told not to: keep what is freed, and use it
+for the next array. The price is that the program never gets smaller than it once was.
+
+`keep_memory` (given) says so, and returns whether anybody listened; other systems have other libraries. It cannot be
+taken back. (glibc also learns by itself, from the largest arrays that were freed. Ours were large, so in this notebook
+it has learnt a good part already.)
+"""
+
+
+# %%
+#| export
+def keep_memory(nbytes: int = 1 << 30) -> bool:
+    """Ask the C library to keep up to `nbytes` of freed memory for later arrays, and to serve arrays up to that size
+    from it, instead of returning memory to the system and paying page faults for new one. Holds until the program ends.
+
+    Returns whether the C library understands it: glibc does, others do not.
+    """
+    nbytes = _positive("keep_memory", "nbytes", nbytes)
+    if nbytes >= 1 << 31:
+        raise ValueError(f"keep_memory needs nbytes below 2**31, got {nbytes}")
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    return mallopt(trim_threshold, nbytes) == mallopt(mmap_threshold, nbytes) == 1
+
+
+# %%
+def page_faults(function):
+    before = faults()
+    function()
+    return None if before is None else faults() - before
+
+
+before = page_faults(fresh)
+listening = keep_memory()
+fresh()  # once more from the system, and then kept
+print(f"anybody listening: {listening}; x + x takes {before} page faults before, {page_faults(fresh)} after")
+
+# %% [markdown]
+"""
+What is it worth to a training step? For that we need programs that have just begun: two, one of which is told by
+environment variables what `keep_memory` says from inside. Processor time, the fastest of some steps.
+"""
+
+# %%
+PROGRAM = """
+import time
+import numpy as np
+from tinytorch.core.losses import cross_entropy
+from tinytorch.models.transformer import GPT
+
+gpt, text = GPT(256, 128, 2, 4, 128, rng=0), np.random.default_rng(0).integers(0, 256, (8, 129))
+times = []
+for _ in range(6):
+    start = time.process_time()
+    cross_entropy(gpt(text[:, :-1]), text[:, 1:]).backward()
+    gpt.zero_grad()
+    times.append(time.process_time() - start)
+print(f"{1e3 * min(times[1:]):.1f} ms of processor time for a step of a GPT")
+"""
+usual = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+told = usual | dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 30))
+for name, environment in (("memory given back", usual), ("memory kept", told)):
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    print(f"{name:17} {done.stdout}", end="")
+
+# %% [markdown]
+"""
+Here is the order in which to try things, from what brings much for little work to what brings little for much:
 
 1. no float64 that you did not ask for, and no copies (module 01);
-2. one operation with a rule of its own instead of several (fusion);
-3. memory kept and written with `out=`; blocks that fit the cache, where arrays are larger than it;
-4. sums as products;
+2. memory that is kept: one call for the program, `out=` where it counts;
+3. one operation with a rule of its own instead of several (fusion);
+4. blocks that fit the cache, where arrays are larger than it; sums as products;
 5. threads, and measure again.
 """
 

@@ -11,6 +11,7 @@ work is cut depends on shapes alone and never on the number of threads; so the r
 
 import math
 import os
+import sys
 import threading
 from collections import deque
 from contextvars import ContextVar, copy_context
@@ -482,3 +483,24 @@ def plot_roofline(roofline: Roofline, points=(), path=None):
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
+
+
+def keep_memory(nbytes: int = 1 << 30) -> bool:
+    """Ask the C library to keep up to `nbytes` of freed memory for later arrays, and to serve arrays up to that size
+    from it, instead of returning memory to the system and paying page faults for new one. Holds until the program ends.
+
+    Returns whether the C library understands it: glibc does, others do not.
+    """
+    nbytes = _positive("keep_memory", "nbytes", nbytes)
+    if nbytes >= 1 << 31:
+        raise ValueError(f"keep_memory needs nbytes below 2**31, got {nbytes}")
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    return mallopt(trim_threshold, nbytes) == mallopt(mmap_threshold, nbytes) == 1
