@@ -19,7 +19,7 @@ from tinytorch.optimization.acceleration import (
     tiled_matmul,
 )
 
-fixed = settings(derandomize=True, deadline=None, max_examples=40)
+fixed = settings(derandomize=True, deadline=None, max_examples=25)
 few = st.integers(0, 6)
 some = st.integers(0, 40)
 least = st.integers(1, 12)
