@@ -60,7 +60,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THRE
 
 Tiles and blocks use what is in the cache while it is there; a `Workspace` uses memory again instead of taking new;
 `parallel` shares work out to threads; `swiglu` does in one visit what composed operations do in several. A `Roofline`
-says what a machine can reach at most. Every fast form stands beside a naive one, and `compare` measures both in turn.
+says what a machine can reach at most. Every fast form stands beside a naive one, and `speedup` measures both in turn.
 
 Kernels work on arrays, not on tensors: operations on tensors announce themselves, and that belongs to one thread. How
 work is cut depends on shapes alone and never on the number of threads; so the results do not depend on it either.
@@ -288,14 +288,14 @@ def tiled_matmul(a, b, tile: int = 512):
 # %% [markdown]
 """
 Faster than what? A comparison needs both forms, measured in turn (a machine that slows down slows both), several times,
-and above all the same result: a kernel that is fast and wrong is not fast. `compare` (given) refuses to time what
+and above all the same result: a kernel that is fast and wrong is not fast. `speedup` (given) refuses to time what
 disagrees. Lesson 19 builds a proper benchmark; this is enough to work with.
 """
 
 
 # %%
 #| export
-class Comparison(NamedTuple):
+class Speedup(NamedTuple):
     """What two functions that compute the same took, measured in turn, and how far apart their results are.
 
     error   the largest difference, relative to the largest number in them
@@ -306,12 +306,14 @@ class Comparison(NamedTuple):
     error: float
 
     @property
-    def gain(self) -> float:
+    def factor(self) -> float:
         """How many times as long the naive one takes."""
         return self.naive.median / self.fast.median
 
     def __str__(self):
-        return f"{self.naive.median * 1e3:8.3f} ms -> {self.fast.median * 1e3:8.3f} ms, {self.gain:5.2f} times as fast"
+        return (
+            f"{self.naive.median * 1e3:8.3f} ms -> {self.fast.median * 1e3:8.3f} ms, {self.factor:5.2f} times as fast"
+        )
 
 
 def _seconds(function):
@@ -324,19 +326,19 @@ def _distance(naive, fast, rtol):
     """The largest difference between two results, relative to the largest number in them."""
     naive, fast = (np.asarray(getattr(x, "data", x)) for x in (naive, fast))
     if naive.dtype.kind != "f" or fast.dtype.kind != "f":
-        raise TypeError(f"compare needs functions that return floats, got {naive.dtype} and {fast.dtype}")
+        raise TypeError(f"speedup needs functions that return floats, got {naive.dtype} and {fast.dtype}")
     if naive.shape != fast.shape:
-        raise ValueError(f"compare: naive gives shape {naive.shape}, fast {fast.shape}; they must compute the same")
+        raise ValueError(f"speedup: naive gives shape {naive.shape}, fast {fast.shape}; they must compute the same")
     if not naive.size:
         return 0.0
     largest = max(np.abs(naive).max(), np.abs(fast).max(), np.finfo(naive.dtype).tiny)
     error = float(np.abs(naive - fast).max() / largest)
     if not error <= rtol:
-        raise ValueError(f"compare: the results differ by {error:.1e} (allowed {rtol:.0e}), so speed means nothing yet")
+        raise ValueError(f"speedup: the results differ by {error:.1e} (allowed {rtol:.0e}), so speed means nothing yet")
     return error
 
 
-def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) -> Comparison:
+def speedup(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) -> Speedup:
     """Time naive() and fast() in turn, once it is certain that they give the same numbers.
 
     warmup    runs of both before the clock is read, beyond the one whose results are compared
@@ -346,20 +348,20 @@ def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) 
     Raises ValueError if they compute different things.
     """
     for function in (naive, fast):
-        _check_runs("compare", function, warmup, repeats)
+        _check_runs("speedup", function, warmup, repeats)
     error = _distance(naive(), fast(), rtol)
     for _ in range(warmup):
         naive(), fast()
     times = [(_seconds(naive), _seconds(fast)) for _ in range(repeats)]
-    return Comparison(*(_latency(column) for column in zip(*times)), error)
+    return Speedup(*(_latency(column) for column in zip(*times)), error)
 
 
 # %%
 by_row = partial(rowwise_matmul, a, b)
 print("row by row -> tiles, and -> a @ b")
 for tile in (128, 256, 512, 1024, 4096):
-    print(f"tiles of {4 * tile * tile / 1e6:5.2f} MB: {compare(by_row, partial(tiled_matmul, a, b, tile), 0, 1)}")
-print(f"a @ b:             {compare(by_row, partial(np.matmul, a, b), 0, 1)}")
+    print(f"tiles of {4 * tile * tile / 1e6:5.2f} MB: {speedup(by_row, partial(tiled_matmul, a, b, tile), 0, 1)}")
+print(f"a @ b:             {speedup(by_row, partial(np.matmul, a, b), 0, 1)}")
 
 # %% [markdown]
 """
@@ -594,9 +596,9 @@ def chain_in_blocks(x, out, size):
 
 x, out = numbers(1 << 23), np.zeros(1 << 23, np.float32)
 whole = partial(chain_in_blocks, x, out, x.size)
-print("new arrays -> out=:                ", compare(partial(chain, x), whole, repeats=3))
+print("new arrays -> out=:                ", speedup(partial(chain, x), whole, repeats=3))
 for power in (12, 14, 17, 20):
-    found = compare(whole, partial(chain_in_blocks, x, out, 1 << power), 0, 3)
+    found = speedup(whole, partial(chain_in_blocks, x, out, 1 << power), 0, 3)
     print(f"out=, whole -> blocks of {4 * 2**power / 1e6:5.2f} MB:  {found}")
 
 # %% [markdown]
@@ -612,7 +614,7 @@ on the way, and there is nothing to win:
 # %%
 for power in (16, 18, 20, 22, 23):
     part, place = x[: 1 << power], out[: 1 << power]
-    found = compare(partial(chain, part), partial(chain_in_blocks, part, place, 1 << 17), repeats=5)
+    found = speedup(partial(chain, part), partial(chain_in_blocks, part, place, 1 << 17), repeats=5)
     print(f"arrays of {4 * 2**power / 1e6:5.2f} MB, new -> out= and blocks: {found}")
 
 # %% [markdown]
@@ -706,7 +708,7 @@ small = np.log(np.array([[1, 3], [2, 2]], np.float32))
 print(softmax_in_blocks(small, np.empty_like(small), 1))
 matrix, place = x.reshape(-1, 1024), out.reshape(-1, 1024)
 for rows in (4, 16, 128, len(matrix)):
-    found = compare(partial(naive_softmax, matrix), partial(softmax_in_blocks, matrix, place, rows), 0, 1)
+    found = speedup(partial(naive_softmax, matrix), partial(softmax_in_blocks, matrix, place, rows), 0, 1)
     print(f"naive -> blocks of {rows:4} rows, {4 * 1024 * rows / 1e6:5.2f} MB: {found}")
 
 # %% [markdown]
@@ -738,7 +740,7 @@ def reused():
     return np.add(x, x, out=out)
 
 
-print("fresh memory -> the same again:", compare(fresh, reused, repeats=4))
+print("fresh memory -> the same again:", speedup(fresh, reused, repeats=4))
 if faults() is not None:
     for function in (fresh, reused):
         before = faults()
@@ -975,7 +977,7 @@ def both(threads):
     return np.zeros(1)
 
 
-found = compare(partial(both, 1), partial(both, 2))
+found = speedup(partial(both, 1), partial(both, 2))
 cost = (found.fast.median - found.naive.median) / 200
 print(
     f"handing work over costs {cost * 1e6:.0f} microseconds; meanwhile one thread adds {cost * speeds[3] * 1e9 / 12:,.0f} numbers"
@@ -1071,12 +1073,12 @@ def chain_by(threads, x, out, block=BLOCK):
 
 
 print(f"1 thread -> {cores} threads")
-print("chain:            ", compare(partial(chain_by, 1, x, out), partial(chain_by, cores, x, out)))
+print("chain:            ", speedup(partial(chain_by, 1, x, out), partial(chain_by, cores, x, out)))
 softmaxes = [partial(blocked_softmax, matrix, place, threads) for threads in (1, cores)]
-print("softmax:          ", compare(*softmaxes))
-print("c @ d -> threaded:", compare(partial(np.matmul, c, d), partial(threaded_matmul, c, d)))
+print("softmax:          ", speedup(*softmaxes))
+print("c @ d -> threaded:", speedup(partial(np.matmul, c, d), partial(threaded_matmul, c, d)))
 tiny = x[:256], out[:256], 128
-print("256 numbers:      ", compare(partial(chain_by, 1, *tiny), partial(chain_by, cores, *tiny), 3, 50))
+print("256 numbers:      ", speedup(partial(chain_by, 1, *tiny), partial(chain_by, cores, *tiny), 3, 50))
 one, three = threaded_matmul(c, d, threads=1), threaded_matmul(c, d, threads=3)
 print("the same to the last bit:", np.array_equal(one, three))
 
@@ -1254,11 +1256,11 @@ print("gradients agree with finite differences:", gradcheck(swiglu, [rng.normal(
 gates, values = x.reshape(-1, 1024), numbers(x.size).reshape(-1, 1024)
 inputs = from_numpy(gates), from_numpy(values)
 print("composed -> one operation")
-print("forward:         ", compare(partial(composed, *inputs), partial(swiglu, *inputs, threads=1), 0, 2))
+print("forward:         ", speedup(partial(composed, *inputs), partial(swiglu, *inputs, threads=1), 0, 2))
 round_trip = partial(there_and_back, composed, gates, values)
 for threads in dict.fromkeys((1, cores)):
     fused = partial(there_and_back, partial(swiglu, threads=threads), gates, values)
-    print(f"and back, {threads:2} thread{'s' if threads > 1 else ''}:", compare(round_trip, fused, 0, 1))
+    print(f"and back, {threads:2} thread{'s' if threads > 1 else ''}:", speedup(round_trip, fused, 0, 1))
 for function in (composed, swiglu):
     with Profiler(memory=True) as p:
         there_and_back(function, gates[:128], values[:128])
@@ -1378,7 +1380,7 @@ for name, naive, fused, leaves in (
     ("cross_entropy", entropy_composed, lambda x: cross_entropy(x, classes), [rows]),
     ("attention", attention_composed, lambda q, k, v: scaled_dot_product_attention(q, k, v)[0], heads),
 ):
-    found = compare(partial(there_and_back, naive, *leaves), partial(there_and_back, fused, *leaves), repeats=3)
+    found = speedup(partial(there_and_back, naive, *leaves), partial(there_and_back, fused, *leaves), repeats=3)
     print(f"  {name:14}", found)
 
 # %% [markdown]
@@ -1417,24 +1419,24 @@ p, g = numbers(1 << 21), numbers(1 << 21)
 zeros = np.zeros_like(p), np.zeros_like(p)
 moments = np.zeros_like(p), np.zeros_like(p)
 usual = partial(adam, p, g, *moments, p.size)
-print("Adam, new arrays -> kept ones:  ", compare(partial(adam_by_formula, p, g, *zeros), usual, 0, 3))
-print("Adam, whole -> pieces:          ", compare(usual, partial(adam, p, g, *moments, optimizers.PIECE), 0, 3))
+print("Adam, new arrays -> kept ones:  ", speedup(partial(adam_by_formula, p, g, *zeros), usual, 0, 3))
+print("Adam, whole -> pieces:          ", speedup(usual, partial(adam, p, g, *moments, optimizers.PIECE), 0, 3))
 
 many = x.reshape(-1, 512)[:8192]
 norms = partial(norm_of_rows, many.size), partial(norm_of_rows, transformer._BLOCK)
-print("layer_norm, whole -> blocks:    ", compare(*norms, repeats=3))
+print("layer_norm, whole -> blocks:    ", speedup(*norms, repeats=3))
 
 images, kernels = randn(32, 16, 32, 32, rng=0), randn(32, 16, 3, 3, rng=1, requires_grad=True)
 sweeps = [spatial.conv2d(images, kernels, padding=1)._grad_fn.saved["sweep"] for _ in range(2)]
 sweeps[0].batch, sweeps[0].band = sweeps[0].image[0], sweeps[0].stops[0]  # all images, all rows
 convolutions = [partial(spatial._correlate, sweep, images.data, kernels.data) for sweep in sweeps]
-print("conv2d, whole batch -> blocks:  ", compare(*convolutions, repeats=3))
+print("conv2d, whole batch -> blocks:  ", speedup(*convolutions, repeats=3))
 
 narrow = many.reshape(-1, 32)[:65536]
 row_sums = partial(narrow.sum, axis=1), partial(np.matmul, narrow, np.ones_like(narrow[0]))
 column_sums = partial(narrow.sum, axis=0), partial(np.matmul, np.ones_like(narrow[:, 0]), narrow)
-print("row sums, sum(axis=1) -> @ 1:   ", compare(*row_sums))
-print("column sums, sum(axis=0) -> 1 @:", compare(*column_sums))
+print("row sums, sum(axis=1) -> @ 1:   ", speedup(*row_sums))
+print("column sums, sum(axis=0) -> 1 @:", speedup(*column_sums))
 
 # %% [markdown]
 """
@@ -1465,8 +1467,8 @@ tokens = randn(512, 256, rng=0)
 plain = GatedMLP(256, 1024, composed)
 fused = GatedMLP(256, 1024, partial(swiglu, threads=1))
 shared = GatedMLP(256, 1024, swiglu)
-print("a step, composed -> one operation:", compare(partial(step, plain), partial(step, fused), 1, 4))
-print(f"a step, 1 thread -> {cores} threads:     ", compare(partial(step, fused), partial(step, shared), 1, 4))
+print("a step, composed -> one operation:", speedup(partial(step, plain), partial(step, fused), 1, 4))
+print(f"a step, 1 thread -> {cores} threads:     ", speedup(partial(step, fused), partial(step, shared), 1, 4))
 with Profiler() as p:
     step(fused)
 seconds = {row.name: row.seconds for row in p.rows()}
@@ -1611,7 +1613,7 @@ for wrong in (
     lambda: naive_matmul(np.ones((2, 2), int), np.ones((2, 2), int)),
     lambda: parallel(abs, [1, 2], threads=-1),
     lambda: swiglu(g, v[:1]),
-    lambda: compare(lambda: np.zeros(2), lambda: np.ones(2)),
+    lambda: speedup(lambda: np.zeros(2), lambda: np.ones(2)),
 ):
     try:
         wrong()

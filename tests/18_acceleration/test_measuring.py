@@ -8,14 +8,14 @@ import pytest
 from tinytorch.core.tensor import Tensor
 from tinytorch.optimization import acceleration
 from tinytorch.optimization.acceleration import (
-    Comparison,
     Point,
     Roofline,
-    compare,
+    Speedup,
     measure_bandwidth,
     measure_peak,
     measure_point,
     plot_roofline,
+    speedup,
 )
 from tinytorch.profiling.profiler import Latency
 
@@ -57,57 +57,57 @@ def takes(clock, log, name, seconds, value=1.0):
 
 class TestCompare:
     def test_medians_and_gain(self, clock):
-        found = compare(takes(clock, [], "a", [9, 9, 6, 8, 100]), takes(clock, [], "b", [9, 9, 2, 50, 1]), repeats=3)
-        assert (found.naive.median, found.fast.median, found.gain) == (8, 2, 4)
+        found = speedup(takes(clock, [], "a", [9, 9, 6, 8, 100]), takes(clock, [], "b", [9, 9, 2, 50, 1]), repeats=3)
+        assert (found.naive.median, found.fast.median, found.factor) == (8, 2, 4)
 
     def test_both_are_run_in_turn(self, clock):
         log = []
-        compare(takes(clock, log, "a", []), takes(clock, log, "b", []), warmup=2, repeats=3)
+        speedup(takes(clock, log, "a", []), takes(clock, log, "b", []), warmup=2, repeats=3)
         assert log == ["a", "b"] * 6
 
     @pytest.mark.parametrize("warmup", [0, 1, 4])
     def test_warm_up_runs_do_not_count(self, clock, warmup):
         cold = [1000] * (1 + warmup)
-        found = compare(takes(clock, [], "a", [*cold, 4]), takes(clock, [], "b", [*cold, 2]), warmup, 1)
-        assert found.gain == 2
+        found = speedup(takes(clock, [], "a", [*cold, 4]), takes(clock, [], "b", [*cold, 2]), warmup, 1)
+        assert found.factor == 2
 
     def test_how_far_apart_they_are(self, clock):
-        found = compare(lambda: np.array([1.0, -50.0]), lambda: np.array([1.001, -50.0]))
+        found = speedup(lambda: np.array([1.0, -50.0]), lambda: np.array([1.001, -50.0]))
         assert found.error == pytest.approx(0.001 / 50)
 
     @pytest.mark.parametrize(
         ("a", "b"), [([1.0, 2.0], [1.0, 2.1]), ([1.0, 2.0], [1.0, np.nan]), ([0.0], [1.0]), ([1.0], [0.0])]
     )
     def test_other_numbers_are_refused(self, a, b):
-        with pytest.raises(ValueError, match="compare: the results differ by .* so speed means nothing yet"):
-            compare(lambda: np.array(a), lambda: np.array(b))
+        with pytest.raises(ValueError, match="speedup: the results differ by .* so speed means nothing yet"):
+            speedup(lambda: np.array(a), lambda: np.array(b))
 
     def test_what_is_allowed_can_be_said(self):
-        assert compare(lambda: np.array([2.0]), lambda: np.array([2.1]), rtol=0.1).error == pytest.approx(0.1 / 2.1)
+        assert speedup(lambda: np.array([2.0]), lambda: np.array([2.1]), rtol=0.1).error == pytest.approx(0.1 / 2.1)
 
     def test_other_shapes_are_refused(self):
         with pytest.raises(ValueError, match=r"naive gives shape \(2,\), fast \(1, 2\); they must compute the same"):
-            compare(lambda: np.ones(2), lambda: np.ones((1, 2)))
+            speedup(lambda: np.ones(2), lambda: np.ones((1, 2)))
 
     def test_what_returns_nothing_is_refused(self):
-        with pytest.raises(TypeError, match="compare needs functions that return floats, got object and float64"):
-            compare(lambda: None, lambda: np.ones(2))
+        with pytest.raises(TypeError, match="speedup needs functions that return floats, got object and float64"):
+            speedup(lambda: None, lambda: np.ones(2))
 
     def test_tensors_numbers_and_empty_arrays_can_be_compared(self):
         for value in (Tensor([1.0, 2.0]), 3.5, np.zeros(0), np.zeros(2)):
-            assert compare(lambda value=value: value, lambda value=value: value).error == 0
+            assert speedup(lambda value=value: value, lambda value=value: value).error == 0
 
     @pytest.mark.parametrize(("warmup", "repeats"), [(-1, 3), (1, 0), (1, 2.5)])
     def test_counts_are_checked(self, warmup, repeats):
-        with pytest.raises(ValueError, match="compare needs .* as a whole number of at least"):
-            compare(lambda: 1.0, lambda: 1.0, warmup, repeats)
+        with pytest.raises(ValueError, match="speedup needs .* as a whole number of at least"):
+            speedup(lambda: 1.0, lambda: 1.0, warmup, repeats)
 
     def test_what_cannot_be_called_is_refused(self):
-        with pytest.raises(TypeError, match="compare needs a model or function to call, got float"):
-            compare(lambda: 1.0, 1.0)
+        with pytest.raises(TypeError, match="speedup needs a model or function to call, got float"):
+            speedup(lambda: 1.0, 1.0)
 
     def test_as_text(self):
-        found = Comparison(Latency(0.003, 0, 0), Latency(0.002, 0, 0), 0.0)
+        found = Speedup(Latency(0.003, 0, 0), Latency(0.002, 0, 0), 0.0)
         assert str(found) == "   3.000 ms ->    2.000 ms,  1.50 times as fast"
 
 

@@ -21,8 +21,8 @@ from tinytorch.optimization.acceleration import (
     Workspace,
     blocked_softmax,
     blocks,
-    compare,
     parallel,
+    speedup,
     swiglu,
     threaded_matmul,
     tiled_matmul,
@@ -204,7 +204,7 @@ class TestCrossModuleIntegration:
 
     def test_compare_takes_operations_on_tensors(self):
         gate, x = from_numpy(normal(4, 5)), from_numpy(normal(4, 5, seed=1))
-        assert compare(lambda: silu(gate) * x, lambda: swiglu(gate, x)).error < 1e-6
+        assert speedup(lambda: silu(gate) * x, lambda: swiglu(gate, x)).error < 1e-6
 
 
 class TestRegressionPrevention:

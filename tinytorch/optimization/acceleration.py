@@ -3,7 +3,7 @@
 
 Tiles and blocks use what is in the cache while it is there; a `Workspace` uses memory again instead of taking new;
 `parallel` shares work out to threads; `swiglu` does in one visit what composed operations do in several. A `Roofline`
-says what a machine can reach at most. Every fast form stands beside a naive one, and `compare` measures both in turn.
+says what a machine can reach at most. Every fast form stands beside a naive one, and `speedup` measures both in turn.
 
 Kernels work on arrays, not on tensors: operations on tensors announce themselves, and that belongs to one thread. How
 work is cut depends on shapes alone and never on the number of threads; so the results do not depend on it either.
@@ -90,7 +90,7 @@ def tiled_matmul(a, b, tile: int = 512):
     return out
 
 
-class Comparison(NamedTuple):
+class Speedup(NamedTuple):
     """What two functions that compute the same took, measured in turn, and how far apart their results are.
 
     error   the largest difference, relative to the largest number in them
@@ -101,12 +101,14 @@ class Comparison(NamedTuple):
     error: float
 
     @property
-    def gain(self) -> float:
+    def factor(self) -> float:
         """How many times as long the naive one takes."""
         return self.naive.median / self.fast.median
 
     def __str__(self):
-        return f"{self.naive.median * 1e3:8.3f} ms -> {self.fast.median * 1e3:8.3f} ms, {self.gain:5.2f} times as fast"
+        return (
+            f"{self.naive.median * 1e3:8.3f} ms -> {self.fast.median * 1e3:8.3f} ms, {self.factor:5.2f} times as fast"
+        )
 
 
 def _seconds(function):
@@ -119,19 +121,19 @@ def _distance(naive, fast, rtol):
     """The largest difference between two results, relative to the largest number in them."""
     naive, fast = (np.asarray(getattr(x, "data", x)) for x in (naive, fast))
     if naive.dtype.kind != "f" or fast.dtype.kind != "f":
-        raise TypeError(f"compare needs functions that return floats, got {naive.dtype} and {fast.dtype}")
+        raise TypeError(f"speedup needs functions that return floats, got {naive.dtype} and {fast.dtype}")
     if naive.shape != fast.shape:
-        raise ValueError(f"compare: naive gives shape {naive.shape}, fast {fast.shape}; they must compute the same")
+        raise ValueError(f"speedup: naive gives shape {naive.shape}, fast {fast.shape}; they must compute the same")
     if not naive.size:
         return 0.0
     largest = max(np.abs(naive).max(), np.abs(fast).max(), np.finfo(naive.dtype).tiny)
     error = float(np.abs(naive - fast).max() / largest)
     if not error <= rtol:
-        raise ValueError(f"compare: the results differ by {error:.1e} (allowed {rtol:.0e}), so speed means nothing yet")
+        raise ValueError(f"speedup: the results differ by {error:.1e} (allowed {rtol:.0e}), so speed means nothing yet")
     return error
 
 
-def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) -> Comparison:
+def speedup(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) -> Speedup:
     """Time naive() and fast() in turn, once it is certain that they give the same numbers.
 
     warmup    runs of both before the clock is read, beyond the one whose results are compared
@@ -141,12 +143,12 @@ def compare(naive, fast, warmup: int = 1, repeats: int = 5, rtol: float = 1e-4) 
     Raises ValueError if they compute different things.
     """
     for function in (naive, fast):
-        _check_runs("compare", function, warmup, repeats)
+        _check_runs("speedup", function, warmup, repeats)
     error = _distance(naive(), fast(), rtol)
     for _ in range(warmup):
         naive(), fast()
     times = [(_seconds(naive), _seconds(fast)) for _ in range(repeats)]
-    return Comparison(*(_latency(column) for column in zip(*times)), error)
+    return Speedup(*(_latency(column) for column in zip(*times)), error)
 
 
 class Point(NamedTuple):
