@@ -1,5 +1,6 @@
 """Fetching ahead in threads: the same batches, bounded, and nothing left behind."""
 
+import gc
 import threading
 import time
 import traceback
@@ -12,6 +13,7 @@ from tinytorch.data.transforms import RandomCrop
 
 
 def loader_threads():
+    gc.collect()  # or it may happen inside of enumerate: an abandoned loader joins its threads, which wait for enumerate
     return [thread for thread in threading.enumerate() if thread.name.startswith("tinytorch-loader")]
 
 

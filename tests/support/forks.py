@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import runpy
@@ -16,10 +17,11 @@ END = "-- end of the answer --"
 SLOW = ("hypothesis", "matplotlib.pyplot", "numpy.random", "pytest", "torch")  # those that are installed
 
 
-def in_fork(work):
-    """The exit code of a copy of this process that does `work()`, which returns it."""
+def in_fork(work, seconds=240):
+    """The exit code of a copy of this process that does `work()`, which returns it; 1 if it takes too long."""
     child = os.fork()
     if not child:
+        faulthandler.dump_traceback_later(seconds, exit=True)
         code = 70
         try:
             code = work()
