@@ -13,7 +13,7 @@ from tinytorch.data.transforms import RandomCrop
 
 
 def loader_threads():
-    gc.collect()  # or it may happen inside of enumerate: an abandoned loader joins its threads, which wait for enumerate
+    gc.collect()  # not inside of enumerate, for which threads wait that an abandoned loader waits for
     return [thread for thread in threading.enumerate() if thread.name.startswith("tinytorch-loader")]
 
 
