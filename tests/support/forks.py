@@ -14,7 +14,13 @@ import traceback
 import warnings
 
 END = "-- end of the answer --"
-SLOW = ("hypothesis", "matplotlib.pyplot", "numpy.random", "pytest", "torch")  # those that are installed
+
+
+def preload(*names):
+    """Import those that are installed, so that no fork has to."""
+    for name in names:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
 
 
 def in_fork(work, seconds=240):
@@ -81,9 +87,7 @@ class Forks:
 def main():
     from support import mistakes
 
-    for name in SLOW:
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name)
+    preload("hypothesis", "matplotlib.pyplot", "numpy.random", "pytest", "torch")
     for line in sys.stdin:
         kind, *work = line.rstrip("\n").split("\t")
         if kind == "mistakes":

@@ -4,7 +4,7 @@
 is the package without any, all tests of the lesson; mistakes are caught without those that need PyTorch. What takes
 long to import is imported once; each run is a fork of this process (support/forks.py).
 
-A mistake may name the test that catches it, `caught_by = "test_file.py::test_name"`; then only that one runs.
+A mistake may name the test that catches it, `caught_by = "test_file.py::test_name[case]"`; then only that one runs.
 `--find` runs the tests of the lesson and prints the first that fails.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from support.forks import in_fork
+from support.forks import in_fork, preload
 from support.stages import COURSE, ROOT, write_stage
 
 
@@ -39,7 +39,7 @@ class First:
 
     def pytest_runtest_logreport(self, report):
         if report.failed and not self.file.exists():
-            self.file.write_text(report.nodeid.split("[")[0].split("/", 2)[2], encoding="utf-8")
+            self.file.write_text(report.nodeid.split("/", 2)[2], encoding="utf-8")
 
 
 def run(tests, folder, output):
@@ -91,4 +91,5 @@ def try_all(slug, find=False):
 
 
 if __name__ == "__main__":
+    preload("hypothesis", "numpy.random")
     try_all(sys.argv[1], "--find" in sys.argv)
