@@ -14,17 +14,19 @@ from pathlib import Path
 
 # How much each kind of evidence adds to a suspicion; chosen on a part of tests/mistakes, see tests/support/messages.py.
 EARLIER = 0.5  # a blank of an earlier lesson, whose own checks have passed before
-MENTIONED = 0.5  # times how well a name that the check mentions tells failing checks from passing ones
-NAMED = 0.2  # the check mentions a name of the blank at all
-TITLE = 0.3  # the check's own name does
+MENTIONED = 1.0  # times how well a name that the check mentions tells failing checks from passing ones
+NAMED = 0.3  # the check mentions a name of the blank at all
+TITLE = 0.6  # the check's own name does
+FADE = 2  # after so many failed checks, names count half: what ran tells more then
+SETTLED = 0.9  # and this much of them is void where what ran tells all
 MESSAGE = 0.8  # the error message names a class of the blank: <AddBackward> returned ...
-RAISED = 0.6  # an exception came up in it
+RAISED = 0.2  # an exception came up in it
 REFUSED = 0.05  # an exception was raised there on purpose: it says what it was given
 REFUSING = 0.3  # and this blank called what refused
-CERTAIN = 9.0  # an exception that nobody else can have caused
-PASSED_THROUGH = 0.2  # an exception came through it
+CERTAIN = 9.0  # the suspicion where an exception came up that nobody else can have caused
+PASSED_THROUGH = 0.1  # an exception came through it
 UNSEEN = 0.03  # a blank of the traceback without any block
-OR = 0.93  # a runner-up of so much of the first one's suspicion is named with it
+OR = 0.9  # a runner-up of so much of the first one's suspicion is named with it
 
 COMMON = {"backward", "forward", "step", "call", "data", "shape"}  # names that tell nothing
 
@@ -52,25 +54,29 @@ def suspects(lessons, files, stage, reports, failed, blocks, slug):
     way, refused = _way(failed, spans, stage, files)
     told = _Mentions(reports, failed)
     shared = Counter(name for blank in blanks.values() for name in blank.names)
+    trust = (1 - SETTLED * max(worst.values(), default=0)) / (1 + told.failing / FADE)
     found = []
     for key, blank in blanks.items():
-        if key not in worst and key not in way:
+        if (worst or way) and key not in worst and key not in way:
             continue
         suspicion = worst.get(key, UNSEEN)
         if blank.lesson.slug != slug:
             suspicion *= EARLIER
         names = blank.names - COMMON
         mentioned = max((told.coefficient(name) / shared[name] ** 0.5 for name in names), default=0)
-        suspicion *= 1 + MENTIONED * mentioned + NAMED * bool(names & told.words)
         title = max((told.in_title(name) / shared[name] ** 0.5 for name in names), default=0)
-        suspicion *= 1 + TITLE * max(title, told.in_title(blank.cell.grade_id.split("-", 1)[-1]))
-        suspicion *= 1 + MESSAGE * any(name[0].isupper() for name in names & told.message)
+        title = max(title, told.in_title(blank.cell.grade_id.split("-", 1)[-1]))
+        evidence = trust * (MENTIONED * mentioned + NAMED * bool(names & told.words) + TITLE * title)
         if way and key == way[-1]:
-            suspicion *= 1 + (CERTAIN if _own_fault(failed["failure"]) else REFUSED if refused else RAISED)
+            evidence = REFUSED if refused else evidence + RAISED  # that a check names what refuses is no wonder
         elif refused and [k for k in way if k != way[-1]][-1:] == [key]:
-            suspicion *= 1 + REFUSING
+            evidence += REFUSING
         elif key in way:
-            suspicion *= 1 + PASSED_THROUGH
+            evidence += PASSED_THROUGH
+        evidence += MESSAGE * any(name[0].isupper() for name in names & told.message)
+        suspicion *= 1 + evidence
+        if way and key == way[-1] and _own_fault(failed["failure"]):
+            suspicion = CERTAIN
         found.append((suspicion, blank))
     return sorted(found, key=lambda pair: -pair[0])
 
@@ -198,7 +204,8 @@ class _Mentions:
             self.count[kind].update(words[check])
         self.failing = sum(kind == "failed" for kind in outcome.values())
         self.words = words.get(failed["check"]["check"], set())
-        self.message = _words(failed["failure"]["message"])
+        said = re.split(r"(?:^|\n)assert |\n \+  ", failed["failure"]["message"])[0]  # and not the values by the way
+        self.message = _words(said)
         self.title = _parts(failed["check"]["id"])
 
     def coefficient(self, name):
@@ -215,8 +222,9 @@ def _words(text):
 
 
 def _parts(name):
-    """The words of which names are made: `CrossEntropy`, `cross_entropy` and `cross-entropy` have the same."""
-    return set(re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+    """The words of which names are made: `CrossEntropy`, `cross_entropy` and `CrossEntropyBackward` have the same."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Backward"))
+    return set(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 def _source_words(check):

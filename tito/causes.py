@@ -11,6 +11,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+MANY = 100_000  # of more numbers, only the simple patterns are tried
 FEW = 4  # with fewer numbers than this, that all of them fit a pattern may be chance
 
 
@@ -297,6 +298,8 @@ def _of_values(a, b, noun, context):
         for found in (_zero, _sign, _factor):
             if text := found(a, b, noun, context):
                 return text
+    if a.size > MANY:
+        return None
     for found in (_transposed, _shifted, _reversed, _repeated, _constant, _edge, _ordered, _signs, _per_axis, _near):
         if text := found(a, b, wrong, noun):
             return text

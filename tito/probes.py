@@ -87,10 +87,12 @@ def _block(body, name, first, places):
     for node in body:
         if fresh:
             made.append(_probe(node, first + len(places)))
-            places.append([node.lineno, name, isinstance(body[-1], ast.Raise)])
+            last = len(places)
+            places.append([node.lineno, name, False])
         _visit_inside(node, name, first, places)
         made.append(node)
         fresh = isinstance(node, ast.If | ast.Try | ast.Match)
+    places[last][2] = isinstance(body[-1], ast.Raise)
     return made
 
 

@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -30,7 +31,8 @@ from tito.lesson import read_lesson
 class Messages:
     """Runs the checks of one lesson on its package with a mistake, as `tito test` would."""
 
-    def __init__(self, slug, folder):
+    def __init__(self, slug, folder, limit=60):
+        self.limit = limit  # seconds for the checks of one mistake; what was reported by then counts
         self.module, self.folder = COURSE.module(slug), Path(folder)
         self.lessons = {m.slug: read_lesson(COURSE.source(m), m.slug) for m in COURSE.upto(slug)}
         package = write_stage(self.folder / "right", self.module.number) / "tinytorch"
@@ -69,11 +71,17 @@ class Messages:
                 self._run(plan, folder)
             finally:
                 os._exit(0)
-        os.waitpid(child, 0)
+        deadline = time.monotonic() + self.limit
+        while not os.waitpid(child, os.WNOHANG)[0]:
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                break
+            time.sleep(0.02)
         events = []
         if (folder / "events").exists():
             with open(folder / "events", encoding="utf-8") as file:
-                events = [json.loads(line) for line in file]
+                events = [json.loads(line) for line in file if line.endswith("\n")]
         return folder / "stage", files, events
 
     def _run(self, plan, folder):
