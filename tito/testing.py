@@ -301,6 +301,8 @@ def _relative(path):
 def lines_of(first):
     """What the learner reads of the first failure."""
     lines = plain(first["message"]).splitlines()
+    if first["difference"] and lines[0].startswith("assert "):  # pytest shows both values in full
+        lines = [lines[0], *(line for line in lines[1:] if line.startswith(" +"))]
     kind = "" if first["type"] == "AssertionError" else f"{first['type']}: "
     yield _cut(f"{kind}{lines[0]}")
     yield from (_cut(line) for line in lines[1:12] if not re.match(r" \+ {6,}where", line))  # two steps back are enough

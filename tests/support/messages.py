@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,9 +36,10 @@ class Messages:
         self.limit = limit  # seconds for the checks of one mistake; what was reported by then counts
         self.module, self.folder = COURSE.module(slug), Path(folder)
         self.lessons = {m.slug: read_lesson(COURSE.source(m), m.slug) for m in COURSE.upto(slug)}
-        package = write_stage(self.folder / "right", self.module.number) / "tinytorch"
+        self.package = write_stage(self.folder / "right", self.module.number) / "tinytorch"
         self.files = {
-            path.relative_to(package).as_posix(): path.read_text(encoding="utf-8") for path in package.rglob("*.py")
+            path.relative_to(self.package).as_posix(): path.read_text(encoding="utf-8")
+            for path in self.package.rglob("*.py")
         }
         tests = ROOT / "tests" / slug
         self.tests = [str(path) for path in sorted(tests.glob("test_*.py")) if "agreement" not in path.name]
@@ -53,10 +55,8 @@ class Messages:
         if files[mistake["file"]].count(mistake["old"]) != 1:
             raise ValueError(f"{mistake['name']}: its text does not occur exactly once")
         files[mistake["file"]] = files[mistake["file"]].replace(mistake["old"], mistake["new"])
-        for file, text in files.items():
-            path = folder / "stage" / "tinytorch" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        shutil.copytree(self.package, folder / "stage" / "tinytorch")
+        (folder / "stage" / "tinytorch" / mistake["file"]).write_text(files[mistake["file"]], encoding="utf-8")
         plan = {
             "stage": str(folder / "stage"),
             "tests": self.tests,

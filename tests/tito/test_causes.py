@@ -56,6 +56,7 @@ PATTERNS = {
     "counted more than once": (LOST * [1, 2, 1, 2], LOST, "weight.grad", "counted more than once"),
     "the same amount": (A + 0.25, A, "", "too large by the same 0.25"),
     "an eps": (A * (1 + 1e-4 * abs(A)), A, "", "a small constant (eps)"),
+    "tiny numbers lost": (0 * LINE, 1e-9 * LINE, "", "numbers near zero became zero"),
     "one axis is one too short": (np.ones((4, 5)), np.ones((4, 6)), "", "axis 1 is one too short: off by one"),
     "one token too few": (["a", "b"], ["a", "b", "c"], "", "one is missing at the end: off by one"),
     "tokens from the back": (["c", "b", "a"], ["a", "b", "c"], "", "in the opposite order"),
@@ -143,6 +144,9 @@ class TestWhereTheyPart:
 
     def test_words(self):
         assert difference(["a", "b"], ["a", "c"]) == "first differs at index 1: expected 'c', got 'b'"
+
+    def test_sets(self):
+        assert difference({"a", "b"}, {"b", "c"}) == "missing: ['c']; too many: ['a']"
 
     def test_entries(self):
         assert difference({"a": 1}, {"a": 1, "b": 2}) == "there is no 'b'; expected 2"
