@@ -18,7 +18,7 @@ MENTIONED = 1.0  # times how well a name that the check mentions tells failing c
 NAMED = 0.3  # the check mentions a name of the blank at all
 TITLE = 0.6  # the check's own name does
 FADE = 2  # after so many failed checks, names count half: what ran tells more then
-SETTLED = 0.9  # and this much of them is void where what ran tells all
+SETTLED = 0.9  # so much of all the other evidence is void where what ran tells everything
 MESSAGE = 0.8  # the error message names a class of the blank: <AddBackward> returned ...
 RAISED = 0.2  # an exception came up in it
 REFUSED = 0.05  # an exception was raised there on purpose: it says what it was given
@@ -54,7 +54,7 @@ def suspects(lessons, files, stage, reports, failed, blocks, slug):
     way, refused = _way(failed, spans, stage, files)
     told = _Mentions(reports, failed)
     shared = Counter(name for blank in blanks.values() for name in blank.names)
-    trust = (1 - SETTLED * max(worst.values(), default=0)) / (1 + told.failing / FADE)
+    unsettled = 1 - SETTLED * max(worst.values(), default=0)
     found = []
     for key, blank in blanks.items():
         if (worst or way) and key not in worst and key not in way:
@@ -66,15 +66,16 @@ def suspects(lessons, files, stage, reports, failed, blocks, slug):
         mentioned = max((told.coefficient(name) / shared[name] ** 0.5 for name in names), default=0)
         title = max((told.in_title(name) / shared[name] ** 0.5 for name in names), default=0)
         title = max(title, told.in_title(blank.cell.grade_id.split("-", 1)[-1]))
-        evidence = trust * (MENTIONED * mentioned + NAMED * bool(names & told.words) + TITLE * title)
+        evidence = MENTIONED * mentioned + NAMED * bool(names & told.words) + TITLE * title
+        evidence /= 1 + told.failing / FADE
         if way and key == way[-1]:
             evidence = REFUSED if refused else evidence + RAISED  # that a check names what refuses is no wonder
         elif refused and [k for k in way if k != way[-1]][-1:] == [key]:
             evidence += REFUSING
         elif key in way:
             evidence += PASSED_THROUGH
-        evidence += MESSAGE * any(name[0].isupper() for name in names & told.message)
-        suspicion *= 1 + evidence
+        evidence += MESSAGE * any(re.search("[a-z][A-Z]", name) for name in names & told.message)
+        suspicion *= 1 + unsettled * evidence
         if way and key == way[-1] and _own_fault(failed["failure"]):
             suspicion = CERTAIN
         found.append((suspicion, blank))
