@@ -9,6 +9,7 @@ check or the message mention and the way an exception took count beside it.
 import ast
 import re
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,7 +127,10 @@ def _blocks(blanks, spans, stage, blocks, files):
     they find mistakes rather than make them."""
     found = {}
     for part in blocks:
-        file = Path(part["file"]).relative_to(stage / "tinytorch").as_posix()
+        path = Path(part["file"])
+        if not path.is_relative_to(stage / "tinytorch"):
+            continue
+        file = path.relative_to(stage / "tinytorch").as_posix()
         for number, (line, function, raises) in enumerate(part["places"], part["first"]):
             key = _at(spans, file, line)
             if key is not None:
@@ -243,7 +247,7 @@ def _tests(file):
     key = path, path.stat().st_mtime_ns if path.is_file() else None
     if key not in _read:
         _read[key] = {}
-        if path.is_file():
+        with suppress(OSError, SyntaxError):  # which collecting it has reported
             _collect(ast.parse(path.read_text(encoding="utf-8")), [], _read[key])
     return _read[key]
 
