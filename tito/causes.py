@@ -506,7 +506,7 @@ def _per_axis(a, b, wrong, noun):
         if a.shape[axis] < 2:
             continue
         rows = np.moveaxis(ratio, axis, -1).reshape(-1, a.shape[axis])
-        rows = rows[(~np.isnan(rows)).sum(axis=1) >= 2]
+        rows = rows[((~np.isnan(rows)).sum(axis=1) >= 2) & (abs(rows - 1) > 1e-5).any(axis=1)]
         if len(rows) >= 2 and rows.size >= 6:
             spread = np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1)
             if (spread <= 1e-4 * abs(np.nanmean(rows, axis=1))).all():

@@ -218,6 +218,7 @@ def explain(module, lessons, stage, files, shown):
         return None
     failure = event["failure"]
     owner = {cell.target: lesson for lesson in lessons.values() for cell in lesson.cells if cell.target}
+    suspected = named(suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug))
     place = None
     for frame in reversed(failure["frames"]):  # innermost first
         path = Path(frame["file"])
@@ -227,11 +228,12 @@ def explain(module, lessons, stage, files, shown):
         target = file.removesuffix(".py").replace("/", ".")
         if target in owner:
             found = locate(owner[target], target, files[file], frame["line"])
-            if found:
+            ours = found and any(found[0] is blank.cell for blank in suspected[:1])
+            if found and (place is None or ours):
                 place = _place(owner[target], *found, frame["function"])
+            if ours:  # rather than where an argument was refused further in
                 break
-    found = suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug)
-    blanks = [_blank(blank, module) for blank in named(found)]
+    blanks = [_blank(blank, module) for blank in suspected]
     return {
         "check": event["check"]["id"],
         "type": failure["type"],
