@@ -303,6 +303,7 @@ def _relative(path):
 def lines_of(first):
     """What the learner reads of the first failure."""
     lines = plain(first["message"]).splitlines()
+    lines = [line for line in lines if not re.match(r"\s*(Use -v|\.\.\.Full output|Use '-vv')", line)] or lines
     if first["difference"] and lines[0].startswith("assert "):  # pytest shows both values in full
         lines = [lines[0], *(line for line in lines[1:] if line.startswith(" +"))]
     kind = "" if first["type"] == "AssertionError" else f"{first['type']}: "
