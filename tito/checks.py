@@ -290,6 +290,7 @@ def run(plan, send):
         quiet(rewrite, name, probes)
     options = ["-c", plan["settings"], "--rootdir", plan["root"], "--confcutdir", str(Path(plan["root"], "tests"))]
     options += ["-p", "no:cacheprovider", "-p", "no:doctest", "--basetemp", plan["scratch"]]
+    options += ["--continue-on-collection-errors"]  # a file that needs what is not installed stops no other
     options += ["--tb=native", "--no-summary"]  # nobody reads them, and the usual form parses a file per failure
     status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send, probes)]))
     if found := strangers(plan["stage"]):
