@@ -311,7 +311,7 @@ def _of_values(a, b, noun, context):
                 return text
     if a.size > MANY:
         return None
-    for found in (_transposed, _shifted, _reversed, _repeated, _constant, _edge, _ordered, _signs, _per_axis, _near):
+    for found in (_transposed, _shifted, _reversed, _repeated, _constant, _edge, _ordered, _signs, _near, _per_axis):
         if text := found(a, b, wrong, noun):
             return text
     return None
@@ -339,7 +339,7 @@ def _factor(a, b, noun, context):
     used = b != 0
     ratio = a[used] / b[used]
     r = float(np.median(ratio))
-    if r == 0 or not np.allclose(ratio, r, rtol=1e-4) or (ratio.size < 2 and not _known(r, b)):
+    if r == 0 or abs(abs(r) - 1) < 2e-3 or not np.allclose(ratio, r, rtol=1e-4) or (ratio.size < 2 and not _known(r, b)):
         return None
     size = abs(r)
     sign = " and has the opposite sign" if r < 0 else ""

@@ -57,6 +57,7 @@ PATTERNS = {
     "the same amount": (A + 0.25, A, "", "too large by the same 0.25"),
     "an eps": (A * (1 + 1e-4 * abs(A)), A, "", "a small constant (eps)"),
     "tiny numbers lost": (0 * LINE, 1e-9 * LINE, "", "numbers near zero became zero"),
+    "a factor of almost one": (A * 1.0002, A, "", "right to 2e-04"),
     "one axis is one too short": (np.ones((4, 5)), np.ones((4, 6)), "", "axis 1 is one too short: off by one"),
     "one token too few": (["a", "b"], ["a", "b", "c"], "", "one is missing at the end: off by one"),
     "tokens from the back": (["c", "b", "a"], ["a", "b", "c"], "", "in the opposite order"),
