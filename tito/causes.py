@@ -339,7 +339,9 @@ def _factor(a, b, noun, context):
     used = b != 0
     ratio = a[used] / b[used]
     r = float(np.median(ratio))
-    if r == 0 or abs(abs(r) - 1) < 2e-3 or not np.allclose(ratio, r, rtol=1e-4) or (ratio.size < 2 and not _known(r, b)):
+    if abs(r) < 1e-12 or abs(abs(r) - 1) < 2e-3 or not np.allclose(ratio, r, rtol=1e-4):
+        return None
+    if ratio.size < 2 and not _known(r, b):
         return None
     size = abs(r)
     sign = " and has the opposite sign" if r < 0 else ""
