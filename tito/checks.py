@@ -19,7 +19,9 @@ import os
 import re
 import sys
 import time
+from functools import cache
 from importlib.machinery import PathFinder
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 OPTIONAL = ("hypothesis", "torch")  # a file of checks that needs one of these is skipped where it is not installed
@@ -28,8 +30,8 @@ OPTIONAL = ("hypothesis", "torch")  # a file of checks that needs one of these i
 class OnlyFromStage:
     """Finds `tinytorch` in one folder; an installed package of that name does not exist for this process."""
 
-    def __init__(self, stage):
-        self.stage = stage
+    def __init__(self, stage, probes=None):
+        self.stage, self.probes = stage, probes
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] != "tinytorch":
@@ -37,7 +39,18 @@ class OnlyFromStage:
         spec = PathFinder.find_spec(name, [self.stage] if path is None else path, target)
         if spec is None:
             raise ModuleNotFoundError(f"No module named {name!r} in the package of the lessons so far", name=name)
+        if self.probes is not None:
+            self.probes.loader(spec)
         return spec
+
+
+@cache
+def sibling(name):
+    """A module beside this file; `tito` need not be importable here."""
+    spec = spec_from_file_location(f"tito_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def strangers(stage):
@@ -123,25 +136,37 @@ def failure(error, node):
         except OSError:
             pass
     return {
-        "type": type(error).__name__,
+        "type": "AssertionError" if isinstance(error, AssertionError) else type(error).__name__,
         "message": text,
         "frames": frames,
         "test": {"file": str(node.path), "line": first, "source": source},
     }
 
 
+def explained(error, compared, node):
+    """What differs and the likely reason, in words; nothing where the explanation itself fails."""
+    try:
+        name = getattr(node, "originalname", None) or node.name
+        difference, cause = sibling("causes").explain(error, compared, getattr(node, "path", None), name)
+    except Exception:  # values under test can be anything, and raise on comparison or printing
+        difference = cause = None
+    return {"difference": difference, "cause": cause}
+
+
 class Reporter:
     """The pytest plugin: selects, and sends what happens."""
 
-    def __init__(self, plan, send):
-        self.plan, self.send = plan, send
-        self.names, self.items, self.errors = Names(), {}, {}
+    def __init__(self, plan, send, probes):
+        self.plan, self.send, self.probes = plan, send, probes
+        self.names, self.items, self.errors, self.explained = Names(), {}, {}, {}
         self.loose = 0  # failures and skips of whole files
+        self.compared = None  # the comparison in an assertion of the running check that failed last
 
     # Reports of collection: a file that cannot be loaded, or that skips as a whole.
 
     def pytest_exception_interact(self, node, call, report):
         self.errors[report.nodeid] = (call.excinfo.value, node)
+        self.explained[report.nodeid] = explained(call.excinfo.value, self.compared, node)
 
     def pytest_collectreport(self, report):
         if report.outcome == "passed":
@@ -183,7 +208,16 @@ class Reporter:
 
     def pytest_runtest_logstart(self, nodeid):
         self.send(event="start", id=self.items[nodeid]["id"])
-        self.phases, self.began = [], time.perf_counter()
+        self.probes.take()
+        self.phases, self.began, self.compared, self.ran = [], time.perf_counter(), None, set()
+
+    def pytest_runtest_makereport(self):
+        self.ran.update(self.probes.take())
+        yield  # pytest prints values for its report
+        self.probes.take()
+
+    def pytest_assertrepr_compare(self, op, left, right):
+        self.compared = op, left, right  # and pytest words it
 
     def pytest_runtest_logreport(self, report):
         self.phases.append(report)
@@ -191,10 +225,11 @@ class Reporter:
     def pytest_runtest_logfinish(self, nodeid):
         event = {"event": "result", "check": self.items[nodeid], "outcome": "passed"}
         event["seconds"] = round(time.perf_counter() - self.began, 4)
+        event["ran"] = sorted(self.ran)
         for report in self.phases:
             if report.outcome == "failed":
                 if nodeid in self.errors:
-                    event["failure"] = failure(*self.errors[nodeid])
+                    event["failure"] = failure(*self.errors[nodeid]) | self.explained[nodeid]
                 else:  # pytest itself objects, to an expected failure that passed for one
                     event["failure"] = {"type": "Failed", "message": str(report.longrepr), "frames": [], "test": None}
                 event["outcome"] = "failed"
@@ -204,6 +239,7 @@ class Reporter:
                 event.update(outcome="skipped", reason=reason(report))
                 break
         self.errors.pop(nodeid, None)
+        self.explained.pop(nodeid, None)
         self.send(**event)
 
 
@@ -228,6 +264,43 @@ def absent_package(error, file):
     return name if name in OPTIONAL and innermost is not None and Path(innermost) == Path(file) else None
 
 
+def quiet(module, name, probes):
+    """What pytest calls to word a failed assertion prints values, and so runs code that the check did not ask for."""
+    function = getattr(module, name, None)
+    if function is not None:
+        setattr(module, name, lambda *given: probes.unseen(function, *given))
+
+
+def run(plan, send):
+    """Run the checks of a plan and report each through `send`. Returns pytest's exit code, or 3."""
+    probes = sibling("probes").Probes(send)
+    sys.meta_path.insert(0, OnlyFromStage(plan["stage"], probes))
+    if any(name.split(".")[0] == "tinytorch" for name in sys.modules):
+        send(event="problem", message=f"tinytorch was imported before the checks: {strangers(plan['stage'])}")
+        return 3
+    try:
+        import pytest
+        from _pytest.assertion import rewrite
+    except ModuleNotFoundError:
+        send(event="problem", message=f"pytest is not installed for {sys.executable}")
+        return 3
+    around = pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    around(Reporter.pytest_runtest_makereport)
+    for name in ("_saferepr", "_call_reprcompare", "_format_assertmsg"):
+        quiet(rewrite, name, probes)
+    options = ["-c", plan["settings"], "--rootdir", plan["root"], "--confcutdir", str(Path(plan["root"], "tests"))]
+    options += ["-p", "no:cacheprovider", "-p", "no:doctest", "--basetemp", plan["scratch"]]
+    options += ["--continue-on-collection-errors"]  # a file that needs what is not installed stops no other
+    options += ["--tb=native", "--no-summary"]  # nobody reads them, and the usual form parses a file per failure
+    status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send, probes)]))
+    if found := strangers(plan["stage"]):
+        send(event="problem", message=f"not from the lessons: {', '.join(found)}")
+        return 3
+    package = sys.modules.get("tinytorch")
+    send(event="end", status=status, package=getattr(package, "__file__", None), loose=reporter.loose)
+    return status
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         plan = json.load(file)
@@ -237,24 +310,7 @@ def main():
     def send(**event):
         channel.write(json.dumps(event, allow_nan=False) + "\n")
 
-    sys.meta_path.insert(0, OnlyFromStage(plan["stage"]))
-    if any(name.split(".")[0] == "tinytorch" for name in sys.modules):
-        send(event="problem", message=f"tinytorch was imported before the checks: {strangers(plan['stage'])}")
-        return 3
-    try:
-        import pytest
-    except ModuleNotFoundError:
-        send(event="problem", message=f"pytest is not installed for {sys.executable}")
-        return 3
-    options = ["-c", plan["settings"], "--rootdir", plan["root"], "--confcutdir", str(Path(plan["root"], "tests"))]
-    options += ["-p", "no:cacheprovider", "-p", "no:doctest", "-vv", "--basetemp", plan["scratch"]]
-    status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send)]))
-    if found := strangers(plan["stage"]):
-        send(event="problem", message=f"not from the lessons: {', '.join(found)}")
-        return 3
-    package = sys.modules.get("tinytorch")
-    send(event="end", status=status, package=getattr(package, "__file__", None), loose=reporter.loose)
-    return status
+    return run(plan, send)
 
 
 if __name__ == "__main__":

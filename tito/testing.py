@@ -17,9 +17,10 @@ import threading
 from pathlib import Path
 
 from tito import state
+from tito.blame import defined, named, suspects
 from tito.console import note, plain, say, style
 from tito.export import ExportError, build
-from tito.lesson import qualified_names, read_lesson
+from tito.lesson import read_lesson
 
 PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 124
 SEVERITY = [PASSED, NOTHING, FAILED, UNPARSED, LATE, ENVIRONMENT]  # of several modules, the gravest is the result
@@ -51,8 +52,7 @@ def check_module(course, module, select=None, limit=600, as_json=False):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         problem, code = _run(course, module, stage, Path(folder), select, limit, shown)
-        failed = next((event for event in shown.events if event["outcome"] == "failed"), None)
-        first = explain(course, module, lessons, stage, files, failed) if failed else None
+        first = explain(module, lessons, stage, files, shown)
     counts = {outcome: sum(e["outcome"] == outcome for e in shown.checks()) for outcome in WORDS}
     result = {
         "schema": "tito.test/1",
@@ -158,13 +158,15 @@ class Lines:
 
     def __init__(self, module, quiet):
         self.module, self.quiet = module, quiet
-        self.events, self.expected, self.cases = [], {}, {}
+        self.events, self.expected, self.cases, self.blocks = [], {}, {}, []
         self.running = None
 
     def take(self, event):
         if event["event"] == "collected":
             for check in event["checks"]:
                 self.expected[check["check"]] = self.expected.get(check["check"], 0) + 1
+        elif event["event"] == "blocks":
+            self.blocks.append(event)
         elif event["event"] == "start":
             self.running = event["id"]
         elif event["event"] == "result":
@@ -206,11 +208,18 @@ class Lines:
         return [self.summary(cases) for cases in self.cases.values()]
 
 
-def explain(course, module, lessons, stage, files, event):
-    """The first failure in a learner's terms: what came, where in the lesson, which blank, how to run it again."""
+def explain(module, lessons, stage, files, shown):
+    """The first failure in a learner's terms: what came, where in the lesson, which blank, how to run it again.
+
+    None if nothing failed. Several blanks are named where the checks do not tell them apart.
+    """
+    event = next((event for event in shown.events if event["outcome"] == "failed"), None)
+    if event is None:
+        return None
     failure = event["failure"]
     owner = {cell.target: lesson for lesson in lessons.values() for cell in lesson.cells if cell.target}
-    place = cell = None
+    suspected = named(suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug))
+    place = None
     for frame in reversed(failure["frames"]):  # innermost first
         path = Path(frame["file"])
         if not path.is_relative_to(stage):
@@ -219,22 +228,35 @@ def explain(course, module, lessons, stage, files, event):
         target = file.removesuffix(".py").replace("/", ".")
         if target in owner:
             found = locate(owner[target], target, files[file], frame["line"])
-            if found:
-                cell, line = found
-                place = _place(owner[target], cell, line, frame["function"])
+            ours = found and any(found[0] is blank.cell for blank in suspected[:1])
+            if found and (place is None or ours):
+                place = _place(owner[target], *found, frame["function"])
+            if ours:  # rather than where an argument was refused further in
                 break
-    if cell is None or not cell.grade_id:
-        cell = _suspect(lessons[module.slug], (failure.get("test") or {}).get("source", "")) or cell
-    message = failure["message"].strip() or "(no message)"
+    blanks = [_blank(blank, module) for blank in suspected]
     return {
         "check": event["check"]["id"],
         "type": failure["type"],
-        "message": message,
+        "message": failure["message"].strip() or "(no message)",
+        "difference": failure.get("difference"),
+        "cause": failure.get("cause"),
         "where": place,
-        "blank": cell.grade_id if cell is not None else None,
+        "blank": blanks[0]["blank"] if blanks else None,
+        "blanks": blanks,
         "test": failure.get("test"),
         "output": event.get("output", ""),
         "again": f"tito test {module.id} -k {event['check']['id']}",
+    }
+
+
+def _blank(blank, module):
+    """A suspect as the learner finds it: its name, its lesson and place, and how to ask for a hint."""
+    lesson, cell = blank.lesson, blank.cell
+    return {
+        "blank": cell.grade_id,
+        "lesson": lesson.slug,
+        "where": _relative(lesson.path) + (f", line {cell.line}" if cell.line else f", code cell {cell.number}"),
+        "earlier": lesson.slug != module.slug,
     }
 
 
@@ -247,29 +269,21 @@ def locate(lesson, target, text, line):
     for cell in lesson.cells:
         if cell.target == target:
             for node in lesson.parse(cell).body:
-                for name in _defined(node):
+                for name in defined(node):
                     cells[name] = cell, node
     for node in ast.parse(text).body:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         if first <= line <= node.end_lineno:
-            for name in _defined(node):
+            for name in defined(node):
                 if name in cells:
                     cell, mine = cells[name]
                     lines = {}
                     for here, there in zip(ast.walk(node), ast.walk(mine)):
-                        if hasattr(here, "lineno"):
+                        if hasattr(here, "lineno") and hasattr(there, "lineno"):
                             lines.setdefault(here.lineno, there.lineno)
                     nearest = max((n for n in lines if n <= line), default=None)
                     return cell, lines.get(nearest, mine.lineno)
     return None
-
-
-def _defined(node):
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Assign):
-        return [name.id for name in node.targets if isinstance(name, ast.Name)]
-    return []
 
 
 def _place(lesson, cell, line, function):
@@ -279,23 +293,41 @@ def _place(lesson, cell, line, function):
     return f"{_relative(lesson.path)}, {at}, in {function}"
 
 
-def _suspect(lesson, source):
-    """The blank whose functions the text of a test names most; None if it names none."""
-    words = re.findall(r"[A-Za-z_]\w*", source)
-    best, most = None, 0
-    for cell in lesson.blanks:
-        names = {name.split(".")[-1] for name in qualified_names(cell.body).values()} - {"backward", "forward"}
-        count = sum(word in names for word in words)
-        if count > most:
-            best, most = cell, count
-    return best
-
-
 def _relative(path):
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def lines_of(first):
+    """What the learner reads of the first failure."""
+    lines = plain(first["message"]).splitlines()
+    lines = [line for line in lines if not re.match(r"\s*(Use -v|\.\.\.Full output|Use '-vv')", line)] or lines
+    if first["difference"] and lines[0].startswith("assert "):  # pytest shows both values in full
+        lines = [lines[0], *(line for line in lines[1:] if line.startswith(" +"))]
+    kind = "" if first["type"] == "AssertionError" else f"{first['type']}: "
+    yield _cut(f"{kind}{lines[0]}")
+    yield from (_cut(line) for line in lines[1:12] if not re.match(r" \+ {6,}where", line))  # two steps back are enough
+    if first["difference"] and "expected" not in lines[0]:
+        yield plain(first["difference"])
+    if first["cause"]:
+        yield f"likely: {plain(first['cause'])}"
+    if first["where"]:
+        yield f"in {first['where']}"
+    test = first["test"]
+    if test and test["line"]:
+        yield f"checked by {_relative(Path(test['file']))}, line {test['line']}"
+    for i, blank in enumerate(first["blanks"]):
+        said = f"{'or blank' if i else 'blank'} {blank['blank']}"
+        if blank["earlier"]:
+            said += f" of an earlier lesson, {blank['where']}"
+        yield f"{said}; for a hint: tito hint {blank['lesson'][:2]} {blank['blank']}"
+    yield f"again: {first['again']}"
+
+
+def _cut(line, width=200):
+    return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def _conclude(result):
@@ -304,19 +336,8 @@ def _conclude(result):
     if first:
         say()
         say(style("first failure", "bold") + f"  {plain(first['check'])}")
-        lines = plain(first["message"]).splitlines()
-        kind = "" if first["type"] == "AssertionError" else f"{first['type']}: "
-        say(f"  {kind}{lines[0]}")
-        for line in lines[1:12]:
+        for line in lines_of(first):
             say(f"  {line}")
-        if first["where"]:
-            say(f"  in {first['where']}")
-        test = first["test"]
-        if test and test["line"]:
-            say(f"  checked by {_relative(Path(test['file']))}, line {test['line']}")
-        if first["blank"]:
-            say(f"  blank {first['blank']}; for a hint: tito hint {result['module'][:2]} {first['blank']}")
-        say(f"  again: {first['again']}")
     if result["problem"]:
         note(f"tito: {result['problem']}")
     counts = ", ".join(f"{result[outcome]} {outcome}" for outcome in WORDS if result[outcome] or outcome == "passed")

@@ -118,6 +118,13 @@ class TestTest:
         assert code == 1
         assert "No module named 'tinytorch.core.second' in the package of the lessons so far" in out
 
+    def test_a_file_of_checks_that_cannot_be_loaded_stops_no_other(self, tito, root):
+        (root / "tests/01_first/test_absent.py").write_text("import no_such_package\n\n\ndef test_it():\n    pass\n")
+        code, out, err = tito("test", "01")
+        assert code == 1
+        assert "FAIL  absent" in out
+        assert "2 passed, 1 failed" in err
+
     def test_what_the_lesson_prints_is_no_report(self, tito, edit):
         before(edit, "print('PASS')")
         code, out, _ = tito("test", "01")
