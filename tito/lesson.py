@@ -1,6 +1,7 @@
 """A lesson as read from its file: code cells, their directives, the blanks left to the learner and their hints."""
 
 import ast
+import functools
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -70,12 +71,20 @@ class Lesson:
 
 def read_lesson(path, slug):
     """The code cells of a lesson (percent script or notebook), their directives read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
+    return _read(text, path, slug)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(text, path, slug):
     import jupytext
     import nbformat
 
     script = path.suffix != ".ipynb"
     try:
-        text = path.read_text(encoding="utf-8")
         notebook = jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
     except Exception as error:  # whatever a damaged file makes a parser raise
         raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error

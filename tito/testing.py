@@ -35,6 +35,10 @@ filterwarnings = error
 
 def check_module(course, module, select=None, limit=600, as_json=False):
     """Check one module and print the result. Returns (exit code, the result as a dictionary)."""
+    if course.workspace:
+        from tito.workspace import sound
+
+        sound(course, module)
     lessons = {m.slug: read_lesson(course.source(m), m.slug) for m in course.upto(module.slug)}
     lesson = lessons[module.slug]
     for each in lessons.values():
@@ -92,6 +96,7 @@ def _run(course, module, stage, folder, select, limit, shown):
         "PYTHONPATH": str(course.root / "tests"),
         "MPLBACKEND": "Agg",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else is installed has no say, and takes no time
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-P", str(Path(__file__).with_name("checks.py")), str(folder / "plan.json")]
@@ -99,7 +104,7 @@ def _run(course, module, stage, folder, select, limit, shown):
     with open(folder / "said", "w+b") as said:
         process = subprocess.Popen(
             command,
-            cwd=course.root,
+            cwd=stage,  # whatever a check starts finds this package first
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -133,6 +138,8 @@ def _run(course, module, stage, folder, select, limit, shown):
             return f"the checks did not end within {limit:g} s{running}", LATE
         if problem:
             return problem, ENVIRONMENT
+        if end and end["package"] and not Path(end["package"]).resolve().is_relative_to(stage.resolve()):
+            return f"the checks ran on {end['package']}, not on the package of your lessons", ENVIRONMENT
         if end is None:
             said.seek(0)
             tail = said.read().decode("utf-8", "replace").strip().splitlines()[-12:]
@@ -327,7 +334,7 @@ def _conclude(result):
 def check_all(course, limit=600, as_json=False):
     """Check every module; the exit code is the gravest."""
     results = []
-    for module in course.modules:
+    for module in course.upto():
         try:
             _, result = check_module(course, module, None, limit, as_json)
         except ExportError as error:

@@ -225,6 +225,7 @@ class TestMilestone:
         assert "run it: tito milestone run 01" in out
 
     def test_run_passes_arguments_and_exit_code_on(self, tito):
+        tito("export")
         code, out, _ = tito("milestone", "run", "1900_start", "--data", "mnist")
         assert (code, out) == (7, "['--data', 'mnist']\n")
 
