@@ -92,6 +92,21 @@ class TestTest:
         assert code == 5
         assert "there are no checks in" in err
 
+    def test_a_file_of_checks_that_needs_what_is_not_installed_is_skipped_and_the_others_run(self, tito, root):
+        # hypothesis is there, but not for this file
+        hide = "import sys\nsys.modules['hypothesis'] = None\nimport hypothesis\n"
+        (root / "tests/01_first/test_drawn.py").write_text(hide)
+        code, out, _ = tito("test", "01")
+        assert code == 0
+        assert "SKIP  drawn (needs hypothesis, which is not installed)" in out
+        assert "PASS  first: area of the unit circle" in out
+
+    def test_skipping_everything_is_no_pass(self, tito, root):
+        (root / "tests/01_first/test_first.py").write_text("import pytest\npytest.skip('', allow_module_level=True)\n")
+        code, _, err = tito("test", "01")
+        assert code == 5
+        assert "every check was skipped" in err
+
     def test_a_check_that_never_ends_is_stopped(self, tito, edit):
         edit(
             "modules/01_first/01_first.py",
