@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from tito import state
@@ -108,6 +109,7 @@ def _run(course, module, stage, folder, select, limit, shown):
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            bufsize=0,
             stderr=said,
             start_new_session=True,
         )
@@ -121,7 +123,7 @@ def _run(course, module, stage, folder, select, limit, shown):
         problem = end = None
         with process:
             try:
-                for line in process.stdout:
+                for line in _lines(process.stdout):
                     event = json.loads(line)
                     if event["event"] == "problem":
                         problem = event["message"]
@@ -152,6 +154,17 @@ def _run(course, module, stage, folder, select, limit, shown):
     if outcomes == {"skipped"}:
         return "every check was skipped", NOTHING
     return None, FAILED if "failed" in outcomes else PASSED
+
+
+def _lines(pipe):
+    """The lines that come through a pipe, as they come; a few at a time, because to wake for each one costs more."""
+    left = b""
+    while read := os.read(pipe.fileno(), 1 << 20):
+        *whole, left = (left + read).split(b"\n")
+        yield from whole
+        time.sleep(0.02)
+    if left:
+        yield left
 
 
 def _kill(process):

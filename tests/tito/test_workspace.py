@@ -122,15 +122,20 @@ class TestInit:
         monkeypatch.setattr(files, "write", whole)
         assert tito("init", str(tmp_path / "work"))[0] == 0
 
-    def test_the_page_in_it_names_commands_that_exist(self, work):
+    @pytest.mark.parametrize("page", ["README.md", REAL.root / "README.md"], ids=["workspace", "repository"])
+    def test_the_command_lines_of_a_page_are_understood(self, work, page):
         import typer
 
         from tito.main import app
 
-        known = set(typer.main.get_command(app).commands)
-        named = re.findall(r"(?:^|`)tito (\w+)", (work / "README.md").read_text(), re.MULTILINE)
-        assert len(named) > 10
-        assert set(named) <= known
+        lines = re.findall(r"^tito (.*?)(?: {2,}#.*)?$", (work / page).read_text(), re.MULTILINE)
+        assert len(lines) > 8
+        group = typer.main.get_command(app)
+        for line in lines:
+            command, words = group, line.split()
+            while hasattr(command, "commands"):
+                command = command.commands[words.pop(0)]
+            command.make_context(command.name, words, resilient_parsing=False).close()
 
 
 class TestStart:
