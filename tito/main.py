@@ -258,6 +258,17 @@ def export(
     print(f"{len(changed)} files changed" if changed else "nothing to change")
 
 
+@app.command()
+def release(
+    folder: str = typer.Option(..., "--nbgrader", metavar="DIR", help="The folder of nbgrader's course."),
+    modules: Annotated[list[str], typer.Argument(help="Only these lessons.", autocompletion=_modules)] = None,
+):
+    """Write the lessons for instructors, as a course that nbgrader takes."""
+    from tito import nbgrader
+
+    nbgrader.release(folder, modules or ())
+
+
 @app.command(name="list")
 def list_():
     """The modules and milestones of the course."""
