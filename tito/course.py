@@ -51,7 +51,9 @@ class Course:
         for folder in (start, *start.parents):
             if (folder / "course.toml").is_file():
                 return folder
-        raise CourseError(f"no course.toml in {start} or above it; change into the course's folder first")
+        raise CourseError(
+            f"no course.toml in {start} or above it; change into your workspace, or make one: tito init DIR"
+        )
 
     @classmethod
     def load(cls, root):

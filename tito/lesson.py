@@ -85,7 +85,9 @@ def _read(text, path, slug):
 
     script = path.suffix != ".ipynb"
     try:
-        notebook = jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cells without an id, or two with the same: we go by names
+            notebook = jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
     except Exception as error:  # whatever a damaged file makes a parser raise
         raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
     lines = text.splitlines()

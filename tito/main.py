@@ -347,6 +347,8 @@ def main():
     from tito.lesson import ExportError
     from tito.lock import LockError
 
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a console that lacks a letter shows its code
     codes = {CourseError: 2, LockError: 3, ExportError: 4}
     try:
         app()

@@ -9,7 +9,8 @@ from tito.lesson import CODE_HEADER, emptied
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 FIRST_CELL = """\
 # %%
-# From here on, `import tinytorch` means the package in this workspace: the one you write.
+# From here on, `import tinytorch` means the package in this workspace: the one you write. If there is no `tito` here,
+# choose as kernel the Python into which you installed it.
 import tito.here
 
 """

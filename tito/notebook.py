@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+import warnings
 
 from tito.lesson import ExportError, read_lesson
 
@@ -111,7 +112,9 @@ def read(text, script):
     import jupytext
     import nbformat
 
-    return jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cells without an id, or two with the same
+        return jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
 
 
 def written(book, script):

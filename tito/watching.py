@@ -25,15 +25,15 @@ def watch(course, module, select=None, limit=600):
         watch_filter=lambda change, path: Path(path).name in names,
         debounce=300,
         step=50,
-        rust_timeout=0,
-        yield_on_timeout=False,
+        rust_timeout=800,
+        yield_on_timeout=True,  # to look all the same: what was saved before the watch began, or where nothing is told
         raise_interrupt=False,
         recursive=False,
     )
     checked = once(course, module, select, limit)
     note(f"watching {folder.relative_to(course.root).as_posix()}; Ctrl-C ends it")
     for _ in changes:
-        if fingerprint(course, module) != checked:  # a save that changes no code needs no checks
+        if fingerprint(course, module) not in (None, checked):  # a save that changes no code needs no checks
             note(f"\n{time.strftime('%H:%M:%S')}  saved")
             checked = once(Course.load(course.root), module, select, limit)
 

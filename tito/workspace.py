@@ -122,8 +122,15 @@ def environment(course):
 def settle(course):
     """Write .env anew if the workspace was moved."""
     path, wanted = course.root / ".env", f"PYTHONPATH={course.root}\n"
-    if not path.is_file() or path.read_text(encoding="utf-8").startswith("PYTHONPATH=") and path.read_text() != wanted:
+    if not settled(course):
         files.write(path, wanted)
+
+
+def settled(course):
+    """Whether .env names this folder, or holds something of the learner's own."""
+    path = course.root / ".env"
+    text = path.read_text(encoding="utf-8") if path.is_file() else "PYTHONPATH="
+    return not text.startswith("PYTHONPATH=") or text == f"PYTHONPATH={course.root}\n"
 
 
 def start(course, name, form=None):
@@ -287,8 +294,8 @@ def reset(course, name, blank=None, given=False):
         if blank is None and not given:
             text = material.handed_out(module)
             keep(course, course.sources(module))
-            files.write(course.root / ".tito" / "released" / f"{module.slug}.py", text)
             files.write(path, text if script else material.notebook(text, module.slug))
+            files.write(course.root / ".tito" / "released" / f"{module.slug}.py", text)
             for older in course.sources(module)[1:]:
                 older.unlink()
             note(f"{module.slug} is as it was handed out")

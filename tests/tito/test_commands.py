@@ -1,11 +1,14 @@
 """`tito` as it is typed: output, messages and exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+
+from support.stages import ROOT
 
 
 def before(edit, *lines):
@@ -281,6 +284,15 @@ class TestTheRest:
         code, out, _ = tito("doctor")
         assert code == 0
         assert re.search(r"OK +NumPy", out)
+
+    @pytest.mark.parametrize(("typed", "want"), [("test ", "01 04"), ("hint 01 first", "first-double")])
+    def test_the_shell_completes_modules_and_blanks(self, root, typed, want):
+        words = f"tito {typed}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "_TITO_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+        code = "import sys; from tito.main import app; sys.argv[0] = 'tito'; app(prog_name='tito')"
+        done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout.split() == want.split(), done.stderr
 
     def test_help_loads_nothing_heavy(self):
         heavy = ["jupytext", "nbformat", "numpy", "pytest", "rich.console", "matplotlib", "tinytorch"]

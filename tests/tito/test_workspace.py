@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import nbformat
@@ -333,6 +334,44 @@ class TestKeepingWork:
         assert out.startswith("@@ first-double @@\n")
 
 
+class Stop(BaseException):
+    """As if the power had gone."""
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("command", ["reset 01", "reset 01 first-double", "update", "backup", "start 01 --as py"])
+    def test_at_any_write_the_work_is_still_there_and_the_command_can_be_run_again(
+        self, begun, tito, write, edit, monkeypatch, command
+    ):
+        from tito import files, main
+
+        write()
+        edit("modules/01_first/01_first.py", "Write `double`.", "Write `double`, please.")
+        whole, writes = files.write, 0
+        while True:
+
+            def stopped(path, content, durable=True, left=[writes]):  # noqa: B006
+                if not left[0]:
+                    raise Stop
+                left[0] -= 1
+                whole(path, content, durable)
+
+            monkeypatch.setattr(files, "write", stopped)
+            monkeypatch.setattr(sys, "argv", ["tito", *command.split()])
+            with pytest.raises((Stop, SystemExit)) as ended:
+                main.main()
+            if ended.type is SystemExit:
+                assert not ended.value.code
+                break
+            monkeypatch.setattr(files, "write", whole)
+            texts = [path.read_text() for path in begun.rglob("*") if path.suffix in (".ipynb", ".py")]
+            assert any("doubled   =   2 * x" in text for text in texts)
+            nbformat.read(begun / LESSON, as_version=4)
+            assert tito("status")[0] == 0
+            writes += 1
+        assert writes or command == "backup"
+
+
 class TestSolution:
     def test_only_after_the_checks_passed(self, begun, tito):
         code, out, err = tito("solution", "01")
@@ -537,6 +576,19 @@ class TestThePackageIsMine:
         assert (moved / ".env").read_text() == f"PYTHONPATH={moved}\n"
 
 
+class TestDoctor:
+    def test_in_a_workspace(self, begun, tito, edit):
+        code, out, _ = tito("doctor")
+        assert code == 0
+        assert re.search(rf"OK +workspace +{begun}\n", out)
+        assert re.search(rf"OK +import tinytorch +{begun}/tinytorch/__init__.py", out)
+        edit("modules/01_first/01_first.py", "Write `double`.", "Write `double` well.")
+        (begun / ".env").write_text("PYTHONPATH=/elsewhere\n")
+        _, out, _ = tito("doctor")
+        assert re.search("WARN +workspace .*another version", out)
+        assert re.search("WARN +.env +names another folder", out)
+
+
 class TestWatch:
     def test_a_save_is_checked_at_once(self, begun, course):
         code = "import sys; from tito.main import main; sys.argv[1:] = ['watch', '01']; main()"
@@ -548,6 +600,8 @@ class TestWatch:
             cwd=begun,
             env=ENVIRONMENT,
         )
+        impatience = threading.Timer(60, process.kill)
+        impatience.start()
         try:
             said = []
             for line in process.stdout:
@@ -570,6 +624,7 @@ class TestWatch:
             else:
                 pytest.fail("no checks after the save")
         finally:
+            impatience.cancel()
             process.kill()
             process.communicate()
 
