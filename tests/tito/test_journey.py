@@ -19,10 +19,11 @@ def programs(tmp_path_factory):
     return installed(tmp_path_factory.mktemp("wheel"))
 
 
-@pytest.fixture
-def learner(programs, tmp_path):
-    made = Learner(programs, tmp_path / "my-tinytorch")
-    done = made.types("tito", "init", "my-tinytorch", where=tmp_path)
+@pytest.fixture(scope="module")
+def learner(programs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    made = Learner(programs, folder / "my-tinytorch")
+    done = made.types("tito", "init", "my-tinytorch", where=folder)
     assert (done.returncode, done.stdout) == (0, "next: cd my-tinytorch && tito start 01\n"), done.stderr
     return made
 
@@ -36,25 +37,8 @@ def exported(module):
     return {f"tinytorch/{cell.target.replace('.', '/')}.py" for cell in cells if cell.target}
 
 
-def test_one_lesson_after_the_other_until_the_package_is_whole(learner):
-    for module in WAY:
-        before = files(learner)
-        started = learner.types("tito", "start", module.id)
-        assert started.returncode == 0, started.stderr
-        fill(learner.folder / started.stdout.strip(), solutions(COURSE, module))
-        done = learner.types("tito", "complete", module.id)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-        assert exported(module) <= files(learner) - before
-        print(done.stderr)
-    shown = learner.types("python", "-c", "import tinytorch; print(tinytorch.__file__)").stdout
-    assert shown == f"{learner.folder / 'tinytorch/__init__.py'}\n"
-    for module in WAY:
-        for file in exported(module):
-            assert (learner.folder / file).read_text() == (ROOT / file).read_text()
-
-
-def test_who_leaves_blanks_empty_is_told_which(learner):
-    module = COURSE.modules[0]
+def leaves_everything_empty(learner, module):
+    """A learner who completes a lesson without writing anything is told what there is to write."""
     learner.types("tito", "start", module.id)
     done = learner.types("tito", "complete", module.id)
     assert done.returncode == 1
@@ -65,3 +49,43 @@ def test_who_leaves_blanks_empty_is_told_which(learner):
     refused = learner.types("tito", "start", COURSE.modules[1].id)
     assert refused.returncode == 2
     assert f"finish that first: tito complete {module.id}" in refused.stderr
+
+
+def test_one_lesson_after_the_other_until_the_package_is_whole(learner):
+    leaves_everything_empty(learner, WAY[0])
+    for module in WAY:
+        before = files(learner)
+        started = learner.types("tito", "start", module.id)
+        assert started.returncode == 0, started.stderr
+        fill(learner.folder / started.stdout.strip(), solutions(COURSE, module))
+        done = learner.types("tito", "complete", module.id)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        assert exported(module) <= files(learner) - before
+    shown = learner.types("python", "-c", "import tinytorch; print(tinytorch.__file__)").stdout
+    assert shown == f"{learner.folder / 'tinytorch/__init__.py'}\n"
+    for module in WAY:
+        for file in exported(module):
+            assert (learner.folder / file).read_text() == (ROOT / file).read_text()
+
+
+def test_a_kernel_of_jupyter_has_the_learners_package(learner):
+    """The first cell of a lesson, run where JupyterLab runs it: in the lesson's folder, without a word about paths."""
+    if WAY is not COURSE.modules:
+        pytest.skip("starts a kernel: make journey")
+    import nbformat
+    from nbclient import NotebookClient
+
+    (lesson,) = (learner.folder / "modules" / COURSE.modules[0].slug).glob("*.ipynb")
+    first = next(cell for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "code")
+    shown = nbformat.v4.new_code_cell("import tinytorch\nprint(tinytorch.__file__)")
+    book = nbformat.v4.new_notebook(cells=[first, shown])
+    NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(lesson.parent)}}).execute()
+    assert book.cells[1].outputs[0].text == f"{learner.folder / 'tinytorch/__init__.py'}\n"
+
+
+def test_a_milestone_runs_on_it(learner):
+    if WAY is not COURSE.modules:
+        pytest.skip("needs more lessons: make journey")
+    done = learner.types("tito", "milestone", "run", "01")
+    assert done.returncode == 0, done.stderr
+    assert "PASS" in done.stdout

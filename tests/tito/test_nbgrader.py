@@ -5,6 +5,7 @@ TINYTORCH_JOURNEY=all asks for it, which is `make journey`.
 """
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -42,9 +43,8 @@ def test_every_blank_gets_a_cell_of_checks_with_points():
 @pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)
 def test_every_blank_has_checks_of_its_own(module):
     known = nbgrader.checks_of(COURSE, module)
-    assert [
-        c.grade_id for c in read_lesson(COURSE.source(module), module.slug).blanks if not known.get(c.grade_id)
-    ] == []
+    blanks = re.findall(r'"grade_id": "([\w-]+)"', COURSE.source(module).read_text(encoding="utf-8"))
+    assert [blank for blank in blanks if not known.get(blank)] == []
 
 
 def test_the_names_of_checks_are_those_of_tito():

@@ -18,7 +18,8 @@ from tito.course import Course
 from tito.lesson import FENCE
 
 LESSON = "modules/01_first/01_first.ipynb"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REAL.root)}  # where this tito is, and another tinytorch beside it
+# where this tito is, and another tinytorch beside it; and no plugins of pytest, which only take time
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REAL.root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 BLANK = 'raise NotImplementedError("module 01: write double")'
 
 
