@@ -68,10 +68,9 @@ def test_one_lesson_after_the_other_until_the_package_is_whole(learner):
             assert (learner.folder / file).read_text() == (ROOT / file).read_text()
 
 
+@pytest.mark.skipif(WAY is not COURSE.modules, reason="starts a kernel: make journey")
 def test_a_kernel_of_jupyter_has_the_learners_package(learner):
     """The first cell of a lesson, run where JupyterLab runs it: in the lesson's folder, without a word about paths."""
-    if WAY is not COURSE.modules:
-        pytest.skip("starts a kernel: make journey")
     import nbformat
     from nbclient import NotebookClient
 
@@ -83,9 +82,8 @@ def test_a_kernel_of_jupyter_has_the_learners_package(learner):
     assert book.cells[1].outputs[0].text == f"{learner.folder / 'tinytorch/__init__.py'}\n"
 
 
+@pytest.mark.skipif(WAY is not COURSE.modules, reason="needs more lessons: make journey")
 def test_a_milestone_runs_on_it(learner):
-    if WAY is not COURSE.modules:
-        pytest.skip("needs more lessons: make journey")
     done = learner.types("tito", "milestone", "run", "01")
     assert done.returncode == 0, done.stderr
     assert "PASS" in done.stdout
