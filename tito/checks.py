@@ -248,9 +248,6 @@ def main():
         return 3
     options = ["-c", plan["settings"], "--rootdir", plan["root"], "--confcutdir", str(Path(plan["root"], "tests"))]
     options += ["-p", "no:cacheprovider", "-p", "no:doctest", "-vv", "--basetemp", plan["scratch"]]
-    options += [
-        "--continue-on-collection-errors"
-    ]  # one file that cannot be loaded is no reason to leave out the others
     status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send)]))
     if found := strangers(plan["stage"]):
         send(event="problem", message=f"not from the lessons: {', '.join(found)}")
