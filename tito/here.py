@@ -48,7 +48,8 @@ def use(root):
 
 def _start():
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    places = [Path(script).parent] if script else []
+    of_mine = script and not Path(script).resolve().is_relative_to(sys.prefix)  # not pytest, not a kernel's launcher
+    places = [Path(script).parent] if of_mine else []
     return next(filter(None, map(workspace, [*places, os.getcwd()])), None)
 
 

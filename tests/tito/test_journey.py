@@ -69,11 +69,13 @@ def test_one_lesson_after_the_other_until_the_package_is_whole(learner):
 
 
 @pytest.mark.skipif(WAY is not COURSE.modules, reason="starts a kernel: make journey")
-def test_a_kernel_of_jupyter_has_the_learners_package(learner):
+def test_a_kernel_of_jupyter_has_the_learners_package(learner, monkeypatch):
     """The first cell of a lesson, run where JupyterLab runs it: in the lesson's folder, without a word about paths."""
     import nbformat
     from nbclient import NotebookClient
 
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where this tito is, and another tinytorch beside it
+    learner.types("tito", "start", COURSE.modules[0].id)
     (lesson,) = (learner.folder / "modules" / COURSE.modules[0].slug).glob("*.ipynb")
     first = next(cell for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type == "code")
     shown = nbformat.v4.new_code_cell("import tinytorch\nprint(tinytorch.__file__)")
