@@ -67,6 +67,17 @@ def milestones(course):
     table(rows, "milestone", "state", "")
 
 
+def ready(course, milestone):
+    """CourseError if a workspace lacks lessons that the milestone needs."""
+    done = state.load(course).get("completed", {})
+    missing = [m.id for m in course.modules if m.number in milestone.needs and m.slug not in done]
+    if course.workspace and missing:
+        raise CourseError(
+            f"{milestone.slug} runs on what you write in lessons {' '.join(f'{n:02d}' for n in milestone.needs)}; "
+            f"still to complete: {' '.join(missing)}"
+        )
+
+
 def milestone_info(course, milestone):
     """Print the story at the top of a milestone's script, and what it needs."""
     script = course.root / "milestones" / f"{milestone.slug}.py"

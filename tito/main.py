@@ -334,12 +334,22 @@ def run(context: typer.Context, name: str = typer.Argument(help="01, 01_1957_per
     """Run a milestone; what follows its name goes to its script."""
     import subprocess
 
+    from tito import learner
+
     course = _course()
     script = course.root / "milestones" / f"{course.milestone(name).slug}.py"
+    learner.ready(course, course.milestone(name))
     path = os.pathsep.join(filter(None, [str(course.root), os.environ.get("PYTHONPATH")]))
     runner = os.path.join(os.path.dirname(__file__), "here.py")
     command = [sys.executable, "-P", runner, str(course.root), str(script), *context.args]
     raise typer.Exit(subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode)
+
+
+# The order of the help: as a learner meets them; then what others need.
+FIRST = ["init", "start", "test", "watch", "complete", "hint", "diff", "solution", "status"]
+FIRST += ["reset", "backup", "restore", "update", "doctor"]
+RANK = {name: number for number, name in enumerate(FIRST)}
+app.registered_commands.sort(key=lambda command: RANK.get(command.name or command.callback.__name__, 99))
 
 
 def main():

@@ -28,7 +28,7 @@ WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SK
 
 SETTINGS = """\
 [pytest]
-addopts = --import-mode=importlib --continue-on-collection-errors
+addopts = --import-mode=importlib --continue-on-collection-errors --tb=native --no-summary
 xfail_strict = true
 filterwarnings = error
 """
