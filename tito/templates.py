@@ -21,6 +21,7 @@ PACKAGE = '''\
 
 SETTINGS = """\
 {
+  "python.defaultInterpreterPath": @python@,
   "python.envFile": "${workspaceFolder}/.env",
   "python.terminal.useEnvFile": true,
   "python.analysis.extraPaths": ["${workspaceFolder}"],

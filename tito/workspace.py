@@ -31,7 +31,7 @@ def contents(root):
     made["pytest.ini"] = templates.PYTEST.encode()
     made["conftest.py"] = templates.CONFTEST.encode()
     made["README.md"] = templates.README.encode()
-    made[".vscode/settings.json"] = templates.SETTINGS.encode()
+    made[".vscode/settings.json"] = templates.SETTINGS.replace("@python@", json.dumps(sys.executable)).encode()
     made[".env"] = f"PYTHONPATH={root}\n".encode()
     head = "# The course of this workspace. tito update writes it anew.\n"
     made["course.toml"] = f'{head}workspace = "{material.version()}"\n\n{table}'.encode()  # last: it makes the rest one
@@ -86,7 +86,15 @@ def released(course, module):
 
 
 def sound(course, module):
-    """Check that the lesson is there and whole; with two forms of it, say which counts."""
+    """Check that the lesson is there and whole, and those before it that changed since they were completed."""
+    known = state.load(course)
+    for each in course.upto(module.slug):
+        if each == module or state.standing(course, each, known) != "completed":
+            whole(course, each)
+
+
+def whole(course, module):
+    """Check that the lesson is there and whole; where it is there in two forms, say which counts."""
     path, *older = course.sources(module) or [course.source(module)]
     if older:
         note(f"{notebook.place(path, course.root)} counts: it was saved later than {older[0].name}")
@@ -120,17 +128,18 @@ def environment(course):
 
 
 def settle(course):
-    """Write .env anew if the workspace was moved."""
-    path, wanted = course.root / ".env", f"PYTHONPATH={course.root}\n"
+    """Write .env anew if the workspace was moved; other lines in it stay."""
     if not settled(course):
-        files.write(path, wanted)
+        path = course.root / ".env"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        others = [line for line in lines if not line.startswith("PYTHONPATH=")]
+        files.write(path, "".join([f"PYTHONPATH={course.root}\n", *others]))
 
 
 def settled(course):
-    """Whether .env names this folder, or holds something of the learner's own."""
+    """Whether .env names this folder."""
     path = course.root / ".env"
-    text = path.read_text(encoding="utf-8") if path.is_file() else "PYTHONPATH="
-    return not text.startswith("PYTHONPATH=") or text == f"PYTHONPATH={course.root}\n"
+    return path.is_file() and f"PYTHONPATH={course.root}" in path.read_text(encoding="utf-8").splitlines()
 
 
 def start(course, name, form=None):
@@ -159,7 +168,7 @@ def start(course, name, form=None):
             path = found[0]
             note(f"{module.slug} is there already, and stays as it is")
         else:
-            sound(course, module)
+            whole(course, module)
             text = found[0].read_text(encoding="utf-8")
             if path.is_file():
                 keep(course, [path])
@@ -220,6 +229,7 @@ def complete(course, name, limit=600):
         done = [m.slug for m in course.modules if m.slug in known.get("completed", {})]
         last = max([*done, module.slug])
         changed = export(course, last)
+        files.keep(course.root, [course.source(module)])
         entry = {"lesson": before[module.slug], "time": time.strftime("%Y-%m-%d %H:%M"), "checks": result["passed"]}
         state.update(course, lambda s: s.setdefault("completed", {}).__setitem__(module.slug, entry))
         prove(course)
@@ -433,7 +443,7 @@ def update(course):
             if course.sources(module) and base.is_file():
                 new = material.handed_out(module)
                 if new != base.read_text(encoding="utf-8"):
-                    sound(course, module)
+                    whole(course, module)
                     lessons.append((module, course.source(module), base, new))
         keep(course, [*mine, *(path for _, path, _, _ in lessons)])
         for module, path, base, new in lessons:

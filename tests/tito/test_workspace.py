@@ -89,6 +89,7 @@ class TestInit:
     def test_editors_are_told_where_the_package_is(self, work):
         assert (work / ".env").read_text() == f"PYTHONPATH={work}\n"
         settings = json.loads((work / ".vscode/settings.json").read_text())
+        assert settings["python.defaultInterpreterPath"] == sys.executable
         assert settings["python.envFile"] == "${workspaceFolder}/.env"
         assert settings["terminal.integrated.env.linux"] == {"PYTHONPATH": "${workspaceFolder}"}
 
@@ -223,6 +224,13 @@ class TestComplete:
         assert out.endswith("next: tito start 04\n")
         assert "doubled = 2 * x" in (begun / "tinytorch/core/first.py").read_text()
         assert tito("start", "04", "--no-open")[0] == 0
+        table = book(begun)
+        table["cells"].remove(cell_of(table))
+        save(table, begun)
+        code, _, err = tito("test", "04")
+        assert code == 4
+        assert "modules/01_first/01_first.ipynb has lost blank first-double" in err
+        assert tito("restore", "01")[1] == f"{LESSON}\n"  # as it was completed
         status = tito("status")[1]
         assert re.search(r"01_first +completed +1 of 1 blanks", status)
         assert re.search(r"04_second +not tested", status)
@@ -584,8 +592,9 @@ class TestThePackageIsMine:
     def test_a_workspace_that_moved_is_found_by_editors_again(self, begun, tito, monkeypatch):
         moved = begun.rename(begun.with_name("moved"))
         monkeypatch.chdir(moved)
+        (moved / ".env").write_text((moved / ".env").read_text() + "MINE=1\n")
         tito("start", "01")
-        assert (moved / ".env").read_text() == f"PYTHONPATH={moved}\n"
+        assert (moved / ".env").read_text() == f"PYTHONPATH={moved}\nMINE=1\n"
 
 
 class TestDoctor:
