@@ -63,12 +63,13 @@ def names(source):
     return found | {t.id for t in targets if isinstance(t, ast.Name)}
 
 
-def sound(course, module):
-    """ExportError that names cell and remedy if the learner's lesson cannot be read, or lacks or repeats a cell."""
+def sound(course, module, handed):
+    """ExportError that names cell and remedy if the learner's lesson cannot be read, or lacks or repeats a cell of the
+    one at `handed`."""
     path = course.source(module)
     readable(course, module, path)
     mine = read_lesson(path, module.slug)
-    base = read_lesson(course.root / ".tito" / "released" / f"{module.slug}.py", module.slug)
+    base = read_lesson(handed, module.slug)
     where = place(path, course.root)
     defined = {}
     for cell in mine.cells:

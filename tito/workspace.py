@@ -98,8 +98,11 @@ def whole(course, module):
     path, *older = course.sources(module) or [course.source(module)]
     if older:
         note(f"{notebook.place(path, course.root)} counts: it was saved later than {older[0].name}")
-    released(course, module)
-    notebook.sound(course, module)
+    script = released(course, module)
+    handed = script.with_suffix(".ipynb")  # the same, quicker to read
+    if not handed.is_file() or handed.stat().st_mtime_ns < script.stat().st_mtime_ns:
+        files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
+    notebook.sound(course, module, handed)
 
 
 def unwritten(course, module):
