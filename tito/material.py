@@ -65,5 +65,6 @@ def notebook(text, slug):
     made.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     made.nbformat, made.nbformat_minor = 4, 5
     for position, cell in enumerate(made.cells):
+        cell.metadata.pop("cell_marker", None)
         cell.id = hashlib.sha256(f"{slug}:{position}".encode()).hexdigest()[:12]
     return nbformat.writes(made) + "\n"

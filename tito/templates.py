@@ -51,7 +51,8 @@ tito complete 01       # checks it, adds it to your package, and opens the next 
 
 Work in JupyterLab (`tito start 01 --lab`), in VS Code, or in any editor (`tito start 01 --as py` writes the lesson as a
 Python script). If a lesson lies there in both forms, the one you saved last counts, and `tito` says which it took.
-`tito watch 01` checks again whenever you save.
+`tito watch 01` checks again whenever you save. `tito --install-completion` teaches your shell the names of lessons and
+blanks.
 
 A blank is a function whose body is `raise NotImplementedError("module 01: write ...")`. The text above it says what is
 asked, with an example. Replace that line; leave the rest of the cell as it is.
