@@ -13,6 +13,7 @@ DIRECTIVE = re.compile(r"^#\|\s*(default_exp|export|data)\b[ \t]*(\S*)[ \t]*$")
 FENCE = re.compile(r"^\s*### (BEGIN|END) SOLUTION\s*$")
 CODE_HEADER = re.compile(r"^# %%(?!%)(?!.*\[(markdown|md|raw)\])")
 MAGIC = re.compile(r"^[%!]", re.MULTILINE)  # lines for the notebook, not for Python
+EMPTY = re.compile(r"""^\s*raise NotImplementedError\(["']module \d\d: write ([^"']+)["']\)""", re.MULTILINE)
 HINT = re.compile(r"<details>\s*<summary>\s*Hint[^<]*</summary>(.*?)</details>", re.DOTALL)
 
 
@@ -160,6 +161,27 @@ def qualified_names(source):
         warnings.simplefilter("ignore", SyntaxWarning)  # a backslash in a text
         visit(ast.parse(source), "")
     return names
+
+
+def left_to_write(source):
+    """The names that a blank still has to get: where the error it was handed out with would be raised.
+
+    Behind a return, or in a comment, it is only a line that somebody left there.
+    """
+    found = []
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return EMPTY.findall(source)
+    for node in ast.walk(tree):
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            for statement in statements if isinstance(statements, list) else ():
+                if isinstance(statement, ast.Raise):
+                    found += EMPTY.findall(f"raise {ast.unparse(statement.exc)}" if statement.exc else "")
+                if isinstance(statement, ast.Return | ast.Raise):
+                    break
+    return found
 
 
 def emptied(source, number):

@@ -71,6 +71,8 @@ def sound(course, module, handed):
     mine = read_lesson(path, module.slug)
     base = read_lesson(handed, module.slug)
     where = place(path, course.root)
+    for cell in mine.cells:
+        mine.parse(cell)  # a cell that does not parse is said to be that, not to be gone
     defined = {}
     for cell in mine.cells:
         if cell.target:
@@ -89,8 +91,8 @@ def sound(course, module, handed):
             if len(found) > 1:
                 numbers = " and ".join(str(each.number) for each in found)
                 raise ExportError(
-                    f"{where} has {what} {len(found)} times, in code cells {numbers}. Delete all but one, "
-                    f"or have one, empty: tito reset {module.id} {blank}",
+                    f"{where} has {what} {len(found)} times, in code cells {numbers}. Merge them if you split it, "
+                    f"else delete all but one; or have one, empty: tito reset {module.id} {blank}",
                     module.slug,
                 )
             if not found[0].target:

@@ -12,12 +12,11 @@ from pathlib import Path
 from tito import files, material, notebook, state, templates
 from tito.console import note, plain, say, style
 from tito.course import Course, CourseError
-from tito.lesson import FENCE, read_lesson
+from tito.lesson import FENCE, left_to_write, read_lesson
 from tito.lock import lock
 
 LEFT_OUT = {f"tests/support/{name}.py" for name in ("learners", "mistakes", "stages")}  # for tests of the course
 TAUGHT = re.compile(r"(milestones/|tests/(conftest\.py$|support/|\d\d_))")
-EMPTY = re.compile(r'raise NotImplementedError\("module \d\d: write ([^"]+)"\)')
 
 
 def contents(root):
@@ -107,11 +106,8 @@ def whole(course, module):
 
 def unwritten(course, module):
     """What is still to be written: blank to the names in it."""
-    found = {}
-    for cell in read_lesson(course.source(module), module.slug).blanks:
-        if names := EMPTY.findall(cell.source):
-            found[cell.grade_id] = names
-    return found
+    found = {cell.grade_id: left_to_write(cell.body) for cell in read_lesson(course.source(module), module.slug).blanks}
+    return {blank: names for blank, names in found.items() if names}
 
 
 def list_unwritten(course, module):

@@ -469,6 +469,14 @@ class TestDamage:
         save(table, begun)
         self.says(tito, "first-double (area, double) 2 times, in code cells 4 and 6", "tito reset 01 first-double")
 
+    def test_a_syntax_error_in_given_code_is_called_that(self, work, tito, edit):
+        edit("modules/01_first/01_first.py", "# %%\ndouble(3)", "# %%\n#| export\ndef half(x):\n    return x / 2")
+        tito("start", "01", "--no-open")
+        table = book(work)
+        table["cells"][-1]["source"][-1] = "    return x / 2)"
+        save(table, work)
+        self.says(tito, "01_first, code cell 5, line 3: unmatched ')'")
+
     def test_a_blank_that_does_not_ship(self, begun, tito):
         table = book(begun)
         cell_of(table)["source"] = cell_of(table)["source"][1:]
