@@ -10,13 +10,15 @@ from tito.console import note
 from tito.files import write
 from tito.lock import lock
 
+TESTED = {"exit_code", "passed", "failed", "skipped", "lesson", "time"}  # what is remembered of a lesson's checks
+
 
 def load(course):
     """The state. A file that is damaged is set aside, and the state made anew from what the course's folder shows."""
     path = course.root / ".tito" / "state.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(state, dict) and all(isinstance(part, dict) for part in state.values()):
+        if _whole(state):
             return state
     except FileNotFoundError:
         return rebuilt(course)
@@ -26,6 +28,15 @@ def load(course):
     os.replace(path, aside)
     note(f"the state was damaged and is made anew from your package; the old one is {aside.name} in .tito")
     return rebuilt(course)
+
+
+def _whole(state):
+    """Whether it has the shape that we write."""
+    if not isinstance(state, dict) or not all(isinstance(part, dict) for part in state.values()):
+        return False
+    entries = [entry for part in ("tests", "completed") for entry in state.get(part, {}).values()]
+    tests = state.get("tests", {}).values()
+    return all(isinstance(entry, dict) for entry in entries) and all(TESTED <= set(entry) for entry in tests)
 
 
 def rebuilt(course):
