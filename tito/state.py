@@ -36,7 +36,7 @@ def _whole(state):
         return False
     entries = [entry for part in ("tests", "completed") for entry in state.get(part, {}).values()]
     tests = state.get("tests", {}).values()
-    return all(isinstance(entry, dict) for entry in entries) and all(TESTED <= set(entry) for entry in tests)
+    return all(isinstance(entry, dict) for entry in entries) and all(set(entry) >= TESTED for entry in tests)
 
 
 def rebuilt(course):

@@ -97,7 +97,6 @@ def _run(course, module, stage, folder, select, limit, shown):
         "TINYTORCH_STAGE": str(stage),
         "PYTHONPATH": str(course.root / "tests"),
         "MPLBACKEND": "Agg",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else is installed has no say, and takes no time
         "PYTHONUNBUFFERED": "1",
     }
