@@ -200,7 +200,7 @@ def open_lab(course, path):
     if not has_lab():
         note("tito: JupyterLab is not installed; install it with: python -m pip install jupyterlab")
         return 3
-    command = [sys.executable, "-m", "jupyterlab", str(path)]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course.root}", str(path)]
     return subprocess.run(command, cwd=course.root, env=environment(course)).returncode
 
 
