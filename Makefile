@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test lint export clean
+.PHONY: setup demo test journey lint export clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,12 @@ test: export OPENBLAS_NUM_THREADS := 1
 test: export OMP_NUM_THREADS := 1
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# every lesson, from the wheel, as a learner does it: minutes
+journey: export TINYTORCH_JOURNEY := all
+journey: export OPENBLAS_NUM_THREADS := 1
+journey: setup
+	$(BIN)/python -m pytest tests/tito/test_journey.py tests/tito/test_nbgrader.py
 
 lint: setup
 	$(BIN)/ruff check .

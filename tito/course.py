@@ -1,6 +1,7 @@
 """The course as `course.toml` describes it: modules, milestones, doors, and where their files lie."""
 
 import difflib
+import itertools
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Course:
     modules: list
     milestones: list
     doors: dict = field(default_factory=dict)
+    workspace: str | None = None  # in a learner's workspace: the release that it was made from
 
     @staticmethod
     def find_root(start="."):
@@ -49,7 +51,9 @@ class Course:
         for folder in (start, *start.parents):
             if (folder / "course.toml").is_file():
                 return folder
-        raise CourseError(f"no course.toml in {start} or above it; change into the course's folder first")
+        raise CourseError(
+            f"no course.toml in {start} or above it; change into your workspace, or make one: tito init DIR"
+        )
 
     @classmethod
     def load(cls, root):
@@ -66,7 +70,7 @@ class Course:
             raise CourseError(f"{path} does not describe a course: {error}") from None
         if [m.number for m in modules] != sorted({m.number for m in modules}):
             raise CourseError(f"{path}: module numbers must rise, each used once")
-        return cls(Path(root), modules, milestones, table.get("doors", {}))
+        return cls(Path(root), modules, milestones, table.get("doors", {}), table.get("workspace"))
 
     def module(self, name):
         """The module meant by 5, "5", "05", "05_autograd" or "autograd"."""
@@ -76,16 +80,25 @@ class Course:
         """The milestone meant by 3, "03", "03_1986_mlp" or "1986_mlp"."""
         return _find("milestone", name, self.milestones)
 
-    def source(self, module):
-        """The lesson's file: percent script or notebook, whichever was saved last."""
+    def sources(self, module):
+        """The lesson's files, percent script or notebook or both, the one saved last at the front."""
         folder = self.root / "modules" / module.slug
         found = [path for path in (folder / f"{module.slug}{end}" for end in (".py", ".ipynb")) if path.is_file()]
-        if not found:
-            raise CourseError(f"module {module.slug} has no lesson in {folder}")
-        return max(found, key=lambda path: path.stat().st_mtime_ns)
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def source(self, module):
+        """The lesson's file: percent script or notebook, whichever was saved last."""
+        found = self.sources(module)
+        if found:
+            return found[0]
+        if self.workspace:
+            raise CourseError(f"lesson {module.slug} is not in this workspace yet; run: tito start {module.id}")
+        raise CourseError(f"module {module.slug} has no lesson in {self.root / 'modules' / module.slug}")
 
     def upto(self, name=None):
-        """The modules up to and including `name` (None: all) whose lessons exist."""
+        """The modules up to and including `name`; without a name all, or in a workspace those that have begun."""
+        if name is None and self.workspace:
+            return list(itertools.takewhile(self.sources, self.modules))
         last = self.modules[-1].number if name is None else self.module(name).number
         return [m for m in self.modules if m.number <= last]
 

@@ -173,14 +173,30 @@ def data():
     yield OK, "data files", ", ".join(names) or "none yet; a script that needs some fetches them", ""
 
 
+def workspace(course):
+    from tito import material
+    from tito.workspace import settled
+
+    if course.workspace == material.version():
+        yield OK, "workspace", str(course.root), ""
+    else:
+        found = f"{course.root}, made from another version of the course than the one installed"
+        yield WARN, "workspace", found, "tito update"
+    if not settled(course):
+        yield WARN, ".env", "names another folder: editors would import another tinytorch", "tito update"
+
+
 def library(course):
-    answer, problem = ask(PACKAGE)
+    answer, problem = ask(PACKAGE, course.root if course and course.workspace else None)
     if problem:
         what = "tito export" if course else "pip install -e . in your clone"
         yield WARN if "No module named 'tinytorch'" in problem else FAIL, "import tinytorch", problem, what
         return
     found = f"{answer['file']}, {answer['seconds'] * 1e3:.0f} ms"
-    if course and not Path(answer["file"]).resolve().is_relative_to(course.root.resolve()):
+    mine = course is None or Path(answer["file"]).resolve().is_relative_to(course.root.resolve())
+    if not mine and course.workspace:
+        yield FAIL, "import tinytorch", f"{found}, not the one in your workspace", "tito export"
+    elif not mine:
         yield WARN, "import tinytorch", f"{found}, which is not this course's", "tito export, and work in its folder"
     else:
         yield OK, "import tinytorch", found, ""
@@ -195,6 +211,8 @@ def examine(course):
     yield from data()
     if course is None:
         yield OK, "course", "none here; a course root is a folder with a course.toml", ""
+    elif course.workspace:
+        yield from workspace(course)
     else:
         yield OK, "course", str(course.root), ""
     yield from library(course)

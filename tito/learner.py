@@ -7,16 +7,17 @@ import textwrap
 from tito import state
 from tito.console import note, plain, say, style, table
 from tito.course import CourseError
-from tito.lesson import read_lesson
+from tito.lesson import ExportError, left_to_write, read_lesson
 
-COLOURS = {"passed": "green", "failed": "red", "changed": "yellow", "not tested": "dim"}
+COLOURS = {"completed": "green", "passed": "green", "failed": "red", "changed": "yellow"}
+COLOURS |= dict.fromkeys(("not tested", "not started", "locked"), "dim")
+NEXT = {"not started": "start", "locked": "start", "passed": "complete"}  # in a workspace; everything else: test
 
 
 def unwritten(course, module):
     """How many blanks of the lesson still raise the error they were handed out with, and how many there are."""
     blanks = read_lesson(course.source(module), module.slug).blanks
-    empty = f'raise NotImplementedError("module {module.id}: write '
-    return sum(empty in cell.source for cell in blanks), len(blanks)
+    return sum(bool(left_to_write(cell.body)) for cell in blanks), len(blanks)
 
 
 def status(course):
@@ -25,30 +26,55 @@ def status(course):
     rows, following = [], None
     for module in course.modules:
         standing = state.standing(course, module, known)
-        left, blanks = unwritten(course, module)
-        written = f"{blanks - left} of {blanks} blanks"
+        written = ""
+        if course.sources(module):
+            try:
+                left, blanks = unwritten(course, module)
+                written = f"{blanks - left} of {blanks} blanks"
+            except ExportError:
+                written = "cannot be read"
         entry = known.get("tests", {}).get(module.slug)
         checks = f"{entry['passed']} of {entry['passed'] + entry['failed']} checks, {entry['time']}" if entry else ""
+        if seen := sum(each.startswith(f"{module.slug}/") for each in known.get("gave_up", {})):
+            checks += f", {seen} solutions seen"
         rows.append((module.slug, (standing, COLOURS[standing]), written, checks))
-        if following is None and standing != "passed":
-            following = module
+        if following is None and standing != ("completed" if course.workspace else "passed"):
+            following = module, standing
     table(rows, "module", "state", "written", "last checks")
     say()
     milestones(course)
     say()
-    say(f"next: tito test {following.id}" if following else "next: every module has passed; tito milestone list")
+    if following is None:
+        say("next: every module has passed; tito milestone list")
+    else:
+        module, standing = following
+        say(f"next: tito {NEXT.get(standing, 'test')} {module.id}")
 
 
 def milestones(course):
     """Print the milestones: open, or which modules they wait for."""
     known = state.load(course)
-    done = {m.number for m in course.modules if state.standing(course, m, known) == "passed"}
+    if course.workspace:
+        done = {m.number for m in course.modules if m.slug in known.get("completed", {})}
+    else:
+        done = {m.number for m in course.modules if state.standing(course, m, known) == "passed"}
     rows = []
     for entry in course.milestones:
         missing = [f"{number:02d}" for number in entry.needs if number not in done]
         how = (f"waits for {' '.join(missing)}", "dim") if missing else ("open", "green")
         rows.append((entry.slug, how, entry.title))
     table(rows, "milestone", "state", "")
+
+
+def ready(course, milestone):
+    """CourseError if a workspace lacks lessons that the milestone needs."""
+    done = state.load(course).get("completed", {})
+    missing = [m.id for m in course.modules if m.number in milestone.needs and m.slug not in done]
+    if course.workspace and missing:
+        raise CourseError(
+            f"{milestone.slug} runs on what you write in lessons {' '.join(f'{n:02d}' for n in milestone.needs)}; "
+            f"still to complete: {' '.join(missing)}"
+        )
 
 
 def milestone_info(course, milestone):
@@ -65,7 +91,12 @@ def milestone_info(course, milestone):
 def hint(course, name, blank):
     """Print the next hint of a blank, or the blanks there are."""
     module = course.module(name)
-    lesson = read_lesson(course.source(module), module.slug)
+    path = course.source(module)
+    if course.workspace:  # the lesson's own text, whatever became of it in the learner's hands
+        from tito.workspace import released
+
+        path = released(course, module)
+    lesson = read_lesson(path, module.slug)
     cells = {cell.grade_id: cell for cell in lesson.blanks}
     if blank is None:
         table([(id, f"{len(cell.hints)} hints") for id, cell in cells.items()], "blank", "")

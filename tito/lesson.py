@@ -1,15 +1,19 @@
 """A lesson as read from its file: code cells, their directives, the blanks left to the learner and their hints."""
 
 import ast
+import functools
+import json
 import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 DIRECTIVE = re.compile(r"^#\|\s*(default_exp|export|data)\b[ \t]*(\S*)[ \t]*$")
 FENCE = re.compile(r"^\s*### (BEGIN|END) SOLUTION\s*$")
 CODE_HEADER = re.compile(r"^# %%(?!%)(?!.*\[(markdown|md|raw)\])")
 MAGIC = re.compile(r"^[%!]", re.MULTILINE)  # lines for the notebook, not for Python
+EMPTY = re.compile(r"""^\s*raise NotImplementedError\(["']module \d\d: write ([^"']+)["']\)""", re.MULTILINE)
 HINT = re.compile(r"<details>\s*<summary>\s*Hint[^<]*</summary>(.*?)</details>", re.DOTALL)
 
 
@@ -70,19 +74,33 @@ class Lesson:
 
 def read_lesson(path, slug):
     """The code cells of a lesson (percent script or notebook), their directives read."""
-    import jupytext
-    import nbformat
-
-    script = path.suffix != ".ipynb"
     try:
         text = path.read_text(encoding="utf-8")
-        notebook = jupytext.reads(text, fmt="py:percent") if script else nbformat.reads(text, as_version=4)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
+    return _read(text, path, slug)
+
+
+def _cell(cell_type, source, metadata, **others):
+    return SimpleNamespace(cell_type=cell_type, source="".join(source), metadata=metadata)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(text, path, slug):
+    script = path.suffix != ".ipynb"
+    try:
+        if script:
+            import jupytext
+
+            cells = jupytext.reads(text, fmt="py:percent").cells
+        else:  # nbformat would take a quarter of a second to say the same
+            cells = [_cell(**cell) for cell in json.loads(text)["cells"]]
     except Exception as error:  # whatever a damaged file makes a parser raise
         raise ExportError(f"{path} cannot be read as a lesson: {error}", slug) from error
     lines = text.splitlines()
     heads = iter([number for number, line in enumerate(lines, 1) if CODE_HEADER.match(line)] if script else ())
     lesson, default, above, number = Lesson(slug, path), None, "", 0
-    for cell in notebook.cells:
+    for cell in cells:
         if cell.cell_type != "code":
             above = cell.source
             continue
@@ -143,6 +161,27 @@ def qualified_names(source):
         warnings.simplefilter("ignore", SyntaxWarning)  # a backslash in a text
         visit(ast.parse(source), "")
     return names
+
+
+def left_to_write(source):
+    """The names that a blank still has to get: where the error it was handed out with would be raised.
+
+    Behind a return, or in a comment, it is only a line that somebody left there.
+    """
+    found = []
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return EMPTY.findall(source)
+    for node in ast.walk(tree):
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            for statement in statements if isinstance(statements, list) else ():
+                if isinstance(statement, ast.Raise):
+                    found += EMPTY.findall(f"raise {ast.unparse(statement.exc)}" if statement.exc else "")
+                if isinstance(statement, ast.Return | ast.Raise):
+                    break
+    return found
 
 
 def emptied(source, number):

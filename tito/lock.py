@@ -18,6 +18,9 @@ except ImportError:  # Windows
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 
+_held = set()  # by this process; what is called while a course is locked may lock it again
+
+
 class LockError(Exception):
     """Somebody else is writing, and did not finish in time."""
 
@@ -25,6 +28,9 @@ class LockError(Exception):
 @contextlib.contextmanager
 def lock(root, purpose, wait=30.0, note=lambda text: None):
     """Hold `root`/.tito/lock while the block runs. Waits `wait` seconds for another holder, then raises LockError."""
+    if root in _held:
+        yield
+        return
     folder = root / ".tito"
     folder.mkdir(exist_ok=True)
     path = folder / "lock"
@@ -46,7 +52,9 @@ def lock(root, purpose, wait=30.0, note=lambda text: None):
         file.truncate(0)
         file.write(f"process {os.getpid()} ({purpose})\n")
         file.flush()
+        _held.add(root)
         try:
             yield
         finally:
+            _held.discard(root)
             file.truncate(0)

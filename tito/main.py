@@ -1,8 +1,11 @@
 """`tito`: the course from the command line. Heavy imports wait until a command needs them."""
 
+import enum
 import json
 import os
+import re
 import sys
+from typing import Annotated
 
 import typer
 
@@ -18,6 +21,33 @@ def _course():
     from tito.course import Course
 
     return Course.load(Course.find_root())
+
+
+def _modules(incomplete: str):
+    """For completion in the shell."""
+    from tito.course import CourseError
+
+    try:
+        names = [module.id for module in _course().modules]
+    except CourseError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _blanks(context: typer.Context, incomplete: str):
+    """For completion in the shell: the blanks of the module that stands before."""
+    from tito.course import CourseError
+
+    try:
+        course = _course()
+        text = course.source(course.module(context.params["module"])).read_text(encoding="utf-8")
+    except (CourseError, KeyError, OSError, ValueError):
+        return []
+    ids = re.findall(r'"grade_id": "([\w-]+)"', text)
+    return [id for id in ids if id.startswith(incomplete)]
+
+
+MODULE = typer.Argument(help="11, 11_embeddings or embeddings.", autocompletion=_modules)
 
 
 def _version(value: bool):
@@ -37,7 +67,7 @@ def _main(
 
 @app.command(name="test")
 def check(
-    module: str = typer.Argument(None, help="11, 11_embeddings or embeddings."),
+    module: str = typer.Argument(None, help="11, 11_embeddings or embeddings.", autocompletion=_modules),
     everything: bool = typer.Option(False, "--all", help="Every module, in order."),
     select: str = typer.Option(None, "-k", metavar="CHECK", help="Only this check, or all whose names hold the words."),
     limit: float = typer.Option(600, "--limit", metavar="SECONDS", min=1, help="Stop a module's checks after this."),
@@ -54,15 +84,143 @@ def check(
         document = {"schema": "tito.test/1", "exit_code": code, "modules": results}
     else:
         code, document = testing.check_module(course, course.module(module), select, limit, as_json)
+        if course.workspace and not as_json:
+            from tito import workspace
+
+            if not workspace.list_unwritten(course, course.module(module)) and code == 0 and select is None:
+                print(f"next: tito complete {course.module(module).id}", file=sys.stderr)
     if as_json:
         print(json.dumps(document, indent=2))
     raise typer.Exit(code)
 
 
 @app.command()
+def init(folder: str = typer.Argument(metavar="DIR", help="A new or empty folder.")):
+    """Make a workspace: a folder of your own to learn in."""
+    from tito import workspace
+
+    workspace.init(folder)
+
+
+class Form(enum.StrEnum):
+    py = "py"
+    ipynb = "ipynb"
+
+
+@app.command()
+def start(
+    module: str = MODULE,
+    lab: bool = typer.Option(None, "--lab/--no-open", help="Open JupyterLab, or just say where the lesson is."),
+    form: Annotated[Form, typer.Option("--as", help="A notebook, or a Python script.")] = None,
+):
+    """Begin a lesson, or come back to it. What is there is never overwritten."""
+    from tito import workspace
+
+    course = _course()
+    path = workspace.start(course, module, form and form.value)
+    print(path.relative_to(course.root).as_posix())
+    if lab is None:
+        lab = path.suffix == ".ipynb" and sys.stdout.isatty() and sys.stdin.isatty() and workspace.has_lab()
+    if lab:
+        raise typer.Exit(workspace.open_lab(course, path))
+
+
+@app.command()
+def complete(
+    module: str = MODULE,
+    limit: float = typer.Option(600, "--limit", metavar="SECONDS", min=1, help="Stop the checks after this."),
+):
+    """Check a lesson, add it to your package, and open the next one."""
+    from tito import workspace
+
+    raise typer.Exit(workspace.complete(_course(), module, limit))
+
+
+@app.command()
+def watch(
+    module: str = MODULE,
+    select: str = typer.Option(None, "-k", metavar="CHECK", help="Only this check, or all whose names hold the words."),
+    limit: float = typer.Option(600, "--limit", metavar="SECONDS", min=1, help="Stop the checks after this."),
+):
+    """Check a lesson now, and again whenever it is saved, until Ctrl-C."""
+    from tito import watching
+
+    course = _course()
+    watching.watch(course, course.module(module), select, limit)
+
+
+@app.command()
+def diff(module: str = MODULE):
+    """Your work beside the lesson as it was handed out."""
+    from tito import workspace
+
+    workspace.diff(_course(), module)
+
+
+@app.command()
+def solution(
+    module: str = MODULE,
+    blank: str = typer.Argument(None, help="Only this blank.", autocompletion=_blanks),
+    give_up: bool = typer.Option(False, "--give-up", help="Before the checks have passed; it is noted."),
+):
+    """The solutions of a lesson, once its checks have passed."""
+    from tito import workspace
+
+    workspace.solution(_course(), module, blank, give_up)
+
+
+@app.command()
+def reset(
+    module: str = MODULE,
+    blank: str = typer.Argument(None, help="Only this blank.", autocompletion=_blanks),
+    given: bool = typer.Option(False, "--given", help="Only what is given around the blanks."),
+):
+    """A lesson as it was handed out; what was there is kept in a backup."""
+    from tito import workspace
+
+    if blank and given:
+        raise typer.BadParameter("name a blank, or write --given")
+    workspace.reset(_course(), module, blank, given)
+
+
+@app.command()
+def backup():
+    """Keep a copy of your lessons and your package."""
+    from tito import workspace
+
+    workspace.backup(_course())
+
+
+@app.command()
+def restore(
+    module: str = typer.Argument(None, help="Only this lesson.", autocompletion=_modules),
+    stamp: str = typer.Option(None, "--from", metavar="NAME", help="This backup, not the last one that differs."),
+    listed: bool = typer.Option(False, "--list", help="Show the backups there are."),
+):
+    """Bring work back from a backup; what is there now is kept in another."""
+    from tito import workspace
+
+    if listed:
+        workspace.list_backups(_course())
+    else:
+        workspace.own(_course())
+        workspace.restore(_course(), module, stamp)
+
+
+@app.command()
+def update():
+    """Bring the installed version of the course into this workspace; your work stays."""
+    from tito import workspace
+
+    workspace.update(_course())
+
+
+@app.command()
 def hint(
-    module: str = typer.Argument(help="The module."),
-    blank: str = typer.Argument(None, help="The blank, as tito test names it; without it, all are listed."),
+    module: str = MODULE,
+    blank: str = typer.Argument(
+        None, help="The blank, as tito test names it; without it, all are listed.", autocompletion=_blanks
+    ),
 ):
     """One more hint for a blank, each time you ask."""
     from tito import learner
@@ -89,10 +247,26 @@ def export(
             raise typer.Exit(1)
         print("the package is what the lessons say")
         return
-    if upto and not to and course.module(upto) != course.modules[-1]:
+    if upto and not to and course.module(upto) not in (course.modules[-1], *course.upto()[-1:]):
         raise typer.BadParameter("--upto would remove the later modules from the course's own package; say --to DIR")
-    changed = exporter.export(course, upto, to)
+    if course.workspace and not to:
+        from tito import workspace
+
+        changed = workspace.export(course, upto)
+    else:
+        changed = exporter.export(course, upto, to)
     print(f"{len(changed)} files changed" if changed else "nothing to change")
+
+
+@app.command()
+def release(
+    folder: str = typer.Option(..., "--nbgrader", metavar="DIR", help="The folder of nbgrader's course."),
+    modules: Annotated[list[str], typer.Argument(help="Only these lessons.", autocompletion=_modules)] = None,
+):
+    """Write the lessons for instructors, as a course that nbgrader takes."""
+    from tito import nbgrader
+
+    nbgrader.release(folder, modules or ())
 
 
 @app.command(name="list")
@@ -160,11 +334,22 @@ def run(context: typer.Context, name: str = typer.Argument(help="01, 01_1957_per
     """Run a milestone; what follows its name goes to its script."""
     import subprocess
 
+    from tito import learner
+
     course = _course()
     script = course.root / "milestones" / f"{course.milestone(name).slug}.py"
+    learner.ready(course, course.milestone(name))
     path = os.pathsep.join(filter(None, [str(course.root), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, script, *context.args], env={**os.environ, "PYTHONPATH": path})
-    raise typer.Exit(done.returncode)
+    runner = os.path.join(os.path.dirname(__file__), "here.py")
+    command = [sys.executable, "-P", runner, str(course.root), str(script), *context.args]
+    raise typer.Exit(subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode)
+
+
+# The order of the help: as a learner meets them; then what others need.
+FIRST = ["init", "start", "test", "watch", "complete", "hint", "diff", "solution", "status"]
+FIRST += ["reset", "backup", "restore", "update", "doctor"]
+RANK = {name: number for number, name in enumerate(FIRST)}
+app.registered_commands.sort(key=lambda command: RANK.get(command.name or command.callback.__name__, 99))
 
 
 def main():
@@ -172,12 +357,19 @@ def main():
     from tito.lesson import ExportError
     from tito.lock import LockError
 
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a console that lacks a letter shows its code
     codes = {CourseError: 2, LockError: 3, ExportError: 4}
     try:
         app()
     except tuple(codes) as error:
         print(f"tito: {error}", file=sys.stderr)
         sys.exit(codes[type(error)])
+    except BrokenPipeError:  # whoever read the output has gone
+        os._exit(141)
+    except OSError as error:  # a full disk, a folder without permission: what was there is as it was
+        print(f"tito: {error}", file=sys.stderr)
+        sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from tito import state
@@ -28,14 +29,19 @@ WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SK
 
 SETTINGS = """\
 [pytest]
-addopts = --import-mode=importlib
+addopts = --import-mode=importlib --continue-on-collection-errors --tb=native --no-summary
 xfail_strict = true
+verbosity_test_cases = -1
 filterwarnings = error
 """
 
 
-def check_module(course, module, select=None, limit=600, as_json=False):
+def check_module(course, module, select=None, limit=600, as_json=False, remember=True):
     """Check one module and print the result. Returns (exit code, the result as a dictionary)."""
+    if course.workspace:
+        from tito.workspace import sound
+
+        sound(course, module)
     lessons = {m.slug: read_lesson(course.source(m), m.slug) for m in course.upto(module.slug)}
     lesson = lessons[module.slug]
     for each in lessons.values():
@@ -64,7 +70,7 @@ def check_module(course, module, select=None, limit=600, as_json=False):
         "first_failure": first,
         "checks": shown.checks(),
     }
-    if select is None:
+    if select is None and remember:
         state.remember(course, module, result)
     if not as_json:
         _conclude(result)
@@ -91,7 +97,7 @@ def _run(course, module, stage, folder, select, limit, shown):
         "TINYTORCH_STAGE": str(stage),
         "PYTHONPATH": str(course.root / "tests"),
         "MPLBACKEND": "Agg",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else is installed has no say, and takes no time
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-P", str(Path(__file__).with_name("checks.py")), str(folder / "plan.json")]
@@ -99,10 +105,11 @@ def _run(course, module, stage, folder, select, limit, shown):
     with open(folder / "said", "w+b") as said:
         process = subprocess.Popen(
             command,
-            cwd=course.root,
+            cwd=stage,  # whatever a check starts finds this package first
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            bufsize=0,
             stderr=said,
             start_new_session=True,
         )
@@ -116,7 +123,7 @@ def _run(course, module, stage, folder, select, limit, shown):
         problem = end = None
         with process:
             try:
-                for line in process.stdout:
+                for line in _lines(process.stdout):
                     event = json.loads(line)
                     if event["event"] == "problem":
                         problem = event["message"]
@@ -133,6 +140,8 @@ def _run(course, module, stage, folder, select, limit, shown):
             return f"the checks did not end within {limit:g} s{running}", LATE
         if problem:
             return problem, ENVIRONMENT
+        if end and end["package"] and not Path(end["package"]).resolve().is_relative_to(stage.resolve()):
+            return f"the checks ran on {end['package']}, not on the package of your lessons", ENVIRONMENT
         if end is None:
             said.seek(0)
             tail = said.read().decode("utf-8", "replace").strip().splitlines()[-12:]
@@ -141,7 +150,21 @@ def _run(course, module, stage, folder, select, limit, shown):
     if not shown.events:
         what = f"no check matches {select!r}" if select else f"no checks were found in {tests}"
         return what, NOTHING
-    return None, FAILED if any(e["outcome"] == "failed" for e in shown.events) else PASSED
+    outcomes = {event["outcome"] for event in shown.events}
+    if outcomes == {"skipped"}:
+        return "every check was skipped", NOTHING
+    return None, FAILED if "failed" in outcomes else PASSED
+
+
+def _lines(pipe):
+    """The lines that come through a pipe, as they come; a few at a time, because to wake for each one costs more."""
+    left = b""
+    while read := os.read(pipe.fileno(), 1 << 20):
+        *whole, left = (left + read).split(b"\n")
+        yield from whole
+        time.sleep(0.02)
+    if left:
+        yield left
 
 
 def _kill(process):
@@ -348,7 +371,7 @@ def _conclude(result):
 def check_all(course, limit=600, as_json=False):
     """Check every module; the exit code is the gravest."""
     results = []
-    for module in course.modules:
+    for module in course.upto():
         try:
             _, result = check_module(course, module, None, limit, as_json)
         except ExportError as error:

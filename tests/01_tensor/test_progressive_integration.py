@@ -72,7 +72,7 @@ class TestPriorStackStillWorking:
     def test_importing_it_leaves_numpys_random_generators_asleep(self):
         code = "import sys, tinytorch.core.tensor; print('numpy.random' in sys.modules)"
         here = {**os.environ, "PYTHONPATH": str(Path(tinytorch.__file__).parents[1])}
-        done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", code], env=here, capture_output=True, text=True, check=True)
         assert done.stdout == "False\n"
 
     def test_numpy_keeps_float32_beside_python_numbers_and_so_do_tensors(self):

@@ -1,11 +1,14 @@
 """`tito` as it is typed: output, messages and exit codes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+
+from support.stages import ROOT
 
 
 def before(edit, *lines):
@@ -19,9 +22,8 @@ def fails(edit):
 
 
 class TestTest:
-    @pytest.mark.parametrize("name", ["01", "1", "01_first", "first"])
-    def test_a_right_lesson_passes(self, tito, name):
-        code, out, err = tito("test", name)
+    def test_a_right_lesson_passes(self, tito):
+        code, out, err = tito("test", "01")
         assert code == 0
         assert out.splitlines() == ["PASS  first: double is twice", "PASS  first: area of the unit circle"]
         assert "01_first: 2 passed" in err
@@ -91,6 +93,21 @@ class TestTest:
         code, _, err = tito("test", "01")
         assert code == 5
         assert "there are no checks in" in err
+
+    def test_a_file_of_checks_that_needs_what_is_not_installed_is_skipped_and_the_others_run(self, tito, root):
+        # hypothesis is there, but not for this file
+        hide = "import sys\nsys.modules['hypothesis'] = None\nimport hypothesis\n"
+        (root / "tests/01_first/test_drawn.py").write_text(hide)
+        code, out, _ = tito("test", "01")
+        assert code == 0
+        assert "SKIP  drawn (needs hypothesis, which is not installed)" in out
+        assert "PASS  first: area of the unit circle" in out
+
+    def test_skipping_everything_is_no_pass(self, tito, root):
+        (root / "tests/01_first/test_first.py").write_text("import pytest\npytest.skip('', allow_module_level=True)\n")
+        code, _, err = tito("test", "01")
+        assert code == 5
+        assert "every check was skipped" in err
 
     def test_a_check_that_never_ends_is_stopped(self, tito, edit):
         edit(
@@ -232,6 +249,7 @@ class TestMilestone:
         assert "run it: tito milestone run 01" in out
 
     def test_run_passes_arguments_and_exit_code_on(self, tito):
+        tito("export")
         code, out, _ = tito("milestone", "run", "1900_start", "--data", "mnist")
         assert (code, out) == (7, "['--data', 'mnist']\n")
 
@@ -272,6 +290,15 @@ class TestTheRest:
         code, out, _ = tito("doctor")
         assert code == 0
         assert re.search(r"OK +NumPy", out)
+
+    @pytest.mark.parametrize(("typed", "want"), [("test ", "01 04"), ("hint 01 first", "first-double")])
+    def test_the_shell_completes_modules_and_blanks(self, root, typed, want):
+        words = f"tito {typed}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "_TITO_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+        code = "import sys; from tito.main import app; sys.argv[0] = 'tito'; app(prog_name='tito')"
+        done = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout.split() == want.split(), done.stderr
 
     def test_help_loads_nothing_heavy(self):
         heavy = ["jupytext", "nbformat", "numpy", "pytest", "rich.console", "matplotlib", "tinytorch"]

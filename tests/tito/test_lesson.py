@@ -4,7 +4,7 @@ import pytest
 
 from support.stages import COURSE as REAL
 from tito.course import Course
-from tito.lesson import FENCE, ExportError, emptied, qualified_names, read_lesson
+from tito.lesson import FENCE, ExportError, emptied, left_to_write, qualified_names, read_lesson
 
 
 @pytest.fixture
@@ -43,6 +43,22 @@ def test_an_emptied_solution_names_module_and_function():
     assert emptied(source, 4) == (
         "class A:\n    def f(self):\n        '''Doc.'''\n        raise NotImplementedError(\"module 04: write A.f\")\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("raise NotImplementedError('module 01: write f')", ["f"]),
+        ('x = 1\n    raise NotImplementedError("module 01: write f")', ["f"]),
+        ('# raise NotImplementedError("module 01: write f")\n    return 1', []),
+        ('return 1\n    raise NotImplementedError("module 01: write f")', []),
+        ('if x:\n        return 1\n    raise NotImplementedError("module 01: write f")', ["f"]),
+        ("raise NotImplementedError", []),
+        ("return (", []),
+    ],
+)
+def test_what_is_still_to_write_is_what_would_be_raised(body, names):
+    assert left_to_write(f"def f(x):\n    {body}\n") == names
 
 
 @pytest.mark.parametrize(

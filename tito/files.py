@@ -1,0 +1,58 @@
+"""Files that are written whole or not at all, and copies of what is about to be replaced."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+
+def write(path, content, durable=True):
+    """Replace the file `path` by `content` (text or bytes) in one step; a failure leaves what was there.
+
+    `durable` waits for the disk: for what nobody could write again.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tito-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def backups(root):
+    """The backups of a workspace, oldest first."""
+    folder = root / ".tito" / "backups"
+    return sorted(p for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
+
+
+def keep(root, paths):
+    """Copy those of `paths` (files below `root`) that exist into a new backup. Returns its folder, None if none do."""
+    paths = [path for path in paths if path.is_file()]
+    if not paths:
+        return None
+    folder = root / ".tito" / "backups"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+        whole = Path(scratch) / "whole"
+        for path in paths:
+            copy = whole / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+        stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
+        while True:
+            made = folder / (stamp if number == 1 else f"{stamp}-{number:02d}")
+            if not made.exists():
+                whole.rename(made)
+                return made
+            number += 1
