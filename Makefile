@@ -25,7 +25,7 @@ demo: setup
 test: export OPENBLAS_NUM_THREADS := 1
 test: export OMP_NUM_THREADS := 1
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -p no:logging
 
 # every lesson, from the wheel, as a learner does it: minutes
 journey: export TINYTORCH_JOURNEY := all

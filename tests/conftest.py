@@ -1,5 +1,6 @@
 """Every test starts from the same random state; the report says which package is tested."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def pytest_configure():
     stage = os.environ.get("TINYTORCH_STAGE")
     if stage and not Path(tinytorch.__file__).resolve().is_relative_to(Path(stage).resolve()):
         raise pytest.UsageError(f"tinytorch came from {tinytorch.__file__}, not from the stage {stage}")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # thousands of tests stay until the end: no search for garbage need look at them
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,17 @@ def run(tests, folder, output):
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    options = ["-q", "-x", "--tb=native", "-p", "no:cacheprovider", "--basetemp", str(folder / "scratch")]
+    options = [
+        "-q",
+        "-x",
+        "--tb=native",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:logging",
+        "--basetemp",
+        str(folder / "scratch"),
+    ]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
@@ -74,7 +84,6 @@ def try_all(slug, find=False):
                 print(f"{mistake['name']}: its text does not occur exactly once", flush=True)
                 continue
             text = text.replace(mistake["old"], mistake["new"]) if mistake["old"] else text
-            compile(text, mistake["file"], "exec")
             file.write_text(text, encoding="utf-8")
             # as long as before and of the same second, it would be taken for what was compiled
             Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
