@@ -9,11 +9,11 @@ A mistake may name the test that catches it, `caught_by = "test_file.py::test_na
 """
 
 import compileall
+import contextlib
 import functools
 import gc
 import importlib.util
 import os
-import shutil
 import sys
 import tempfile
 import tomllib
@@ -51,52 +51,56 @@ def run(tests, folder, output):
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    options = [
-        "-q",
-        "-x",
-        "--tb=native",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:logging",
-        "--basetemp",
-        str(folder / "scratch"),
-    ]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options = ["-q", "-x", "--tb=native", "--basetemp", str(folder / "scratch")]
+    options += ["-p", "no:cacheprovider", "-p", "no:logging", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
+
+
+@contextlib.contextmanager
+def made(mistake, package):
+    """The package with the mistake in it; afterwards as it was, compiled files included."""
+    file = package / mistake["file"]
+    compiled = Path(importlib.util.cache_from_source(file))
+    source, cache, times = file.read_bytes(), compiled.read_bytes(), file.stat()
+    text = source.decode("utf-8")
+    if text.count(mistake["old"]) != 1:
+        raise ValueError("its text does not occur exactly once")
+    compiled.unlink()  # else, as long as before and of the same second, the file would be taken for what was compiled
+    file.write_text(text.replace(mistake["old"], mistake["new"]), encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.write_bytes(source)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        compiled.write_bytes(cache)
 
 
 def try_all(slug, find=False):
     """Print the line of each mistake in the list of a lesson."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        package = write_stage(folder / "right", COURSE.module(slug).number) / "tinytorch"
-        compileall.compile_dir(package, quiet=1)  # copies keep it, but for the file that is changed
-        nothing = {"name": "no mistake", "file": "__init__.py", "old": "", "new": ""}
+        package = write_stage(folder, COURSE.module(slug).number) / "tinytorch"
+        compileall.compile_dir(package, quiet=1)
         entries = mistakes(slug)
         gc.freeze()  # no fork need look at what was there before it
-        for number, mistake in enumerate([nothing, *entries]):
-            wrong = folder / str(number)
-            shutil.copytree(package, wrong / "tinytorch")
-            file = wrong / "tinytorch" / mistake["file"]
-            text = file.read_text(encoding="utf-8")
-            if mistake["old"] and text.count(mistake["old"]) != 1:
-                print(f"{mistake['name']}: its text does not occur exactly once", flush=True)
-                continue
-            text = text.replace(mistake["old"], mistake["new"]) if mistake["old"] else text
-            file.write_text(text, encoding="utf-8")
-            # as long as before and of the same second, it would be taken for what was compiled
-            Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
-            one = None if find else mistake.get("caught_by")
-            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}"]
-            if mistake is not nothing:
-                tests.append("--ignore-glob=*agreement*")
-            code = in_fork(functools.partial(run, tests, wrong, folder / "output"))
-            first = wrong / "first"
-            print(f"{mistake['name']}: {first.read_text() if find and first.exists() else code}", flush=True)
-            if code != (0 if mistake is nothing else 1):
+
+        def report(name, tests, expected):
+            code = in_fork(functools.partial(run, tests, folder, folder / "output"))
+            first = folder / "first"
+            print(f"{name}: {first.read_text(encoding='utf-8') if find and first.exists() else code}", flush=True)
+            first.unlink(missing_ok=True)
+            if code != expected:
                 print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
-            shutil.rmtree(wrong)
+
+        report("no mistake", [f"tests/{slug}"], 0)
+        for mistake in entries:
+            one = None if find else mistake.get("caught_by")
+            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", "--ignore-glob=*agreement*"]
+            try:
+                with made(mistake, package):
+                    report(mistake["name"], tests, 1)
+            except ValueError as error:
+                print(f"{mistake['name']}: {error}", flush=True)
 
 
 if __name__ == "__main__":
