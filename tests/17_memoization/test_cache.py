@@ -13,6 +13,7 @@ from tinytorch.core.autograd import no_grad
 from tinytorch.core.tensor import Tensor, from_numpy, randn
 from tinytorch.generation.kv_cache import KVCache, cache_bytes
 from tinytorch.models.transformer import GPT
+from tinytorch.optimization.compression import structured_prune
 from tinytorch.text.embeddings import RotaryEmbedding
 
 N, HEADS, D, ROOM, LAYERS = 2, 3, 4, 8, 2
@@ -234,6 +235,15 @@ class TestForModel:
         c = KVCache.for_model(GPT(11, 24, 3, 4, 16), 5)
         assert c.keys.shape == c.values.shape == (3, 5, 4, 16, 6)
         assert c.dtype == np.float32
+
+    def test_a_model_that_has_lost_heads_gets_a_cache_of_those_left(self):
+        pruned = structured_prune(GPT(11, 24, 3, 4, 16, rng=0), 0.5)
+        c = KVCache.for_model(pruned)
+        assert c.keys.shape == (3, 1, 2, 16, 6)
+        with no_grad():
+            whole = pruned([[1, 2, 3, 4]])
+            parts = [pruned([[1, 2]], cache=c), pruned([[3, 4]], cache=c)]
+        assert_close(np.concatenate([part.data for part in parts], axis=1), whole.data, rtol=1e-4, atol=1e-6)
 
     def test_one_text_and_all_places_unless_said_otherwise(self):
         model = GPT(11, 24, 3, 4, 16)
