@@ -146,7 +146,7 @@ def write_answers(seed):
         return app.model, run, app.loss(app.held_out), KVCache.for_model(app.model).nbytes if cached else 0
 
     profile(lambda: app.model.generate(talk, 4, temperature=0, use_cache=False), "four tokens after a conversation")
-    whole = [f"blocks.{i}.attention" for i in range(app.model.num_layers)]  # a cache counts on all of their heads
+    whole = [f"blocks.{i}.attention" for i in range(app.model.num_layers)]  # all heads stay; hidden units go
     pruned = structured_prune(app.model, 0.25, keep=whole)
     ids = np.array(app.tokenizer.encode(seen))
     fit(pruned, ids, max(1, TRAINING["steps"] // 8), TRAINING["batch_size"], 2e-4, np.random.default_rng(seed))
