@@ -212,7 +212,7 @@ def export(course, upto=None, to=None, built=None):
         path = folder / file
         if path.is_file() and path.read_bytes() == as_bytes(content):
             continue
-        write(path, as_bytes(content), durable=False)
+        write(path, content, durable=False)
         changed.append(file)
     for path in list(_ours(folder)):
         if path.relative_to(folder).as_posix() not in built:

@@ -20,7 +20,7 @@ from pathlib import Path
 from tito import state
 from tito.blame import defined, named, suspects
 from tito.console import note, plain, say, style
-from tito.export import ExportError, build
+from tito.export import ExportError, build, export
 from tito.lesson import read_lesson
 
 PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 124
@@ -53,10 +53,7 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
     with tempfile.TemporaryDirectory(prefix="tito-") as folder:
         stage = Path(folder) / "stage"
         files = build(course, module.slug)
-        for file, content in files.items():
-            path = stage / "tinytorch" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        export(course, to=stage, built=files)
         problem, code = _run(course, module, stage, Path(folder), select, limit, shown)
         first = explain(module, lessons, stage, files, shown)
     counts = {outcome: sum(e["outcome"] == outcome for e in shown.checks()) for outcome in WORDS}

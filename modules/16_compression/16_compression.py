@@ -978,7 +978,6 @@ class PrunedAttention(MultiHeadAttention):
 
     def __init__(self, attention: MultiHeadAttention):
         vars(self).update(vars(attention))
-        self.head_dim = _head_dim(attention)
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x (..., T, E), each (..., heads, T, D)."""
@@ -1006,15 +1005,9 @@ class PrunedAttention(MultiHeadAttention):
         return f"{super().extra_repr()}, head_dim={self.head_dim}"
 
 
-def _head_dim(attention):
-    if isinstance(attention, PrunedAttention):
-        return attention.head_dim
-    return attention.embed_dim // attention.num_heads
-
-
 def _attention_group(name, attention):
     """The heads as units: three blocks of columns each in `in_proj`, and a block of rows in `out_proj`."""
-    H, D = attention.num_heads, _head_dim(attention)
+    H, D = attention.num_heads, attention.head_dim
     ### BEGIN SOLUTION
     rows = np.repeat(np.arange(H), D)
     columns = np.tile(rows, 3)

@@ -181,6 +181,7 @@ class MultiHeadAttention(Module):
             )
         if not 0 <= dropout <= 1:
             raise ValueError(f"MultiHeadAttention needs a dropout 0 <= p <= 1, got {dropout}")
+        self.head_dim = embed_dim // num_heads
         self.dropout = dropout
         self.rotary = rotary
         rng = generator(rng)

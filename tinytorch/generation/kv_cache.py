@@ -122,8 +122,8 @@ class KVCache:
         weight = model.parameters()[0].data
         room = model.max_seq_len if max_seq_len is None else max_seq_len
         attention = model.blocks[0].attention  # structured pruning takes heads away, equally many from every block
-        head_dim = getattr(attention, "head_dim", model.embed_dim // model.num_heads)
-        return cls(batch_size, room, model.num_layers, attention.num_heads, head_dim, weight.dtype, like=weight)
+        heads = attention.num_heads, attention.head_dim
+        return cls(batch_size, room, model.num_layers, *heads, weight.dtype, like=weight)
 
     def __len__(self):
         return self.num_layers
