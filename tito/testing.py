@@ -27,6 +27,10 @@ PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 
 SEVERITY = [PASSED, NOTHING, FAILED, UNPARSED, LATE, ENVIRONMENT]  # of several modules, the gravest is the result
 WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SKIP", "yellow")}
 
+# Files of checks that say once more what the others say, with drawn examples and beside PyTorch: they take long and need
+# hypothesis and torch. `-k properties` and `-k agreement` run them, and so does pytest.
+SECOND = ("agreement", "properties")
+
 SETTINGS = """\
 [pytest]
 addopts = --import-mode=importlib --continue-on-collection-errors --tb=native --no-summary
@@ -77,12 +81,13 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
 def _run(course, module, stage, folder, select, limit, shown):
     """Run the checks in a process of their own, which reports line by line. Returns (problem, exit code)."""
     tests = course.root / "tests" / module.slug
-    if not any(tests.glob("test_*.py")):
+    chosen = checks_in(tests, select)
+    if not chosen:
         return f"there are no checks in {tests}", NOTHING
     (folder / "settings.ini").write_text(SETTINGS, encoding="utf-8")
     plan = {
         "stage": str(stage),
-        "tests": [str(tests)],
+        "tests": [str(path) for path in chosen],
         "root": str(course.root),
         "settings": str(folder / "settings.ini"),
         "scratch": str(folder / "scratch"),
@@ -151,6 +156,12 @@ def _run(course, module, stage, folder, select, limit, shown):
     if outcomes == {"skipped"}:
         return "every check was skipped", NOTHING
     return None, FAILED if "failed" in outcomes else PASSED
+
+
+def checks_in(folder, select=None):
+    """The files of a lesson's checks: without the second ones, unless `select` names them."""
+    left_out = {f"test_{name}.py" for name in SECOND if name not in (select or "")}
+    return sorted(path for path in folder.glob("test_*.py") if path.name not in left_out)
 
 
 def _lines(pipe):

@@ -8,6 +8,7 @@ import pytest
 from support.mistakes import mistakes
 from support.stages import COURSE, ROOT
 from tito.lesson import read_lesson
+from tito.testing import SECOND
 
 LISTS = sorted(path.stem for path in (ROOT / "tests" / "mistakes").glob("*.toml"))
 
@@ -21,6 +22,12 @@ def test_a_stage_passes_its_own_tests_and_with_any_mistake_fails_them(slug, fork
 def test_every_mistake_names_the_blank_it_is_made_in(slug):
     lesson = read_lesson(COURSE.source(COURSE.module(slug)), slug)
     assert {m["blank"] for m in mistakes(slug)} <= {cell.grade_id for cell in lesson.blanks}
+
+
+@pytest.mark.parametrize("slug", LISTS)
+def test_a_learner_without_hypothesis_is_told_of_every_mistake(slug):
+    catching = {m["caught_by"].split("::")[0] for m in mistakes(slug) if "caught_by" in m}
+    assert catching & {f"test_{name}.py" for name in SECOND} == set()
 
 
 @pytest.mark.parametrize("module", COURSE.modules, ids=lambda module: module.slug)

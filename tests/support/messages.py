@@ -2,9 +2,8 @@
 package with that mistake, and the blank that the first failure names is compared with the one the mistake was made in.
 
 `python -m support.messages 05_autograd`, run in tests/, prints one line per mistake and the rates of the lesson;
-`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--show` prints what the learner would read. Checks
-that need PyTorch are left out, as `tito test` leaves them out where PyTorch is not installed. This takes a suite per
-mistake, forked from one process.
+`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--show` prints what the learner would read. This takes
+a suite per mistake, forked from one process.
 """
 
 import argparse
@@ -19,8 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import hypothesis  # noqa: F401  so that no fork has to
-import numpy.random  # noqa: F401
+import numpy.random  # noqa: F401  so that no fork has to
 import pytest  # noqa: F401
 
 from support.mistakes import mistakes
@@ -41,8 +39,7 @@ class Messages:
             path.relative_to(self.package).as_posix(): path.read_text(encoding="utf-8")
             for path in self.package.rglob("*.py")
         }
-        tests = ROOT / "tests" / slug
-        self.tests = [str(path) for path in sorted(tests.glob("test_*.py")) if "agreement" not in path.name]
+        self.tests = [str(path) for path in testing.checks_in(ROOT / "tests" / slug)]
         self.count = 0
         (self.folder / "settings.ini").write_text(testing.SETTINGS, encoding="utf-8")
         gc.freeze()  # no fork need look at what was there before it

@@ -1,8 +1,8 @@
 """Run the tests of a lesson on its package with one mistake made in it, for every mistake in its list.
 
 `python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
-is the package without any, all tests of the lesson; mistakes are caught without those that need PyTorch. What takes
-long to import is imported once; each run is a fork of this process (support/forks.py).
+is the package without any, all tests of the lesson; mistakes are caught without those that `tito test` leaves out. What
+takes long to import is imported once; each run is a fork of this process (support/forks.py).
 
 A mistake may name the test that catches it, `caught_by = "test_file.py::test_name[case]"`; then only that one runs.
 `--find` runs the tests of the lesson and prints the first that fails.
@@ -23,6 +23,10 @@ import pytest
 
 from support.forks import in_fork, preload
 from support.stages import COURSE, ROOT, write_stage
+from tito.testing import SECOND
+
+
+LEFT_OUT = [f"--ignore-glob=*/test_{name}.py" for name in SECOND]  # as in `tito test`
 
 
 def mistakes(slug):
@@ -95,7 +99,7 @@ def try_all(slug, find=False):
         report("no mistake", [f"tests/{slug}"], 0)
         for mistake in entries:
             one = None if find else mistake.get("caught_by")
-            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", "--ignore-glob=*agreement*"]
+            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", *LEFT_OUT]
             try:
                 with made(mistake, package):
                     report(mistake["name"], tests, 1)

@@ -103,6 +103,15 @@ class TestTest:
         assert "SKIP  drawn (needs hypothesis, which is not installed)" in out
         assert "PASS  first: area of the unit circle" in out
 
+    @pytest.mark.parametrize("name", ["agreement", "properties"])
+    def test_what_is_said_a_second_time_runs_when_it_is_asked_for(self, tito, root, name):
+        (root / f"tests/01_first/test_{name}.py").write_text("def test_it():\n    raise SystemError\n")
+        code, out, _ = tito("test", "01")
+        assert (code, name in out) == (0, False)
+        code, out, _ = tito("test", "01", "-k", name)
+        assert code == 1
+        assert f"again: tito test 01 -k {name}.it\n" in out
+
     def test_skipping_everything_is_no_pass(self, tito, root):
         (root / "tests/01_first/test_first.py").write_text("import pytest\npytest.skip('', allow_module_level=True)\n")
         code, _, err = tito("test", "01")
