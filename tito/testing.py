@@ -27,8 +27,8 @@ PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 
 SEVERITY = [PASSED, NOTHING, FAILED, UNPARSED, LATE, ENVIRONMENT]  # of several modules, the gravest is the result
 WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SKIP", "yellow")}
 
-# Files of checks that say once more what the others say, with drawn examples and beside PyTorch: they take long and need
-# hypothesis and torch. `-k properties` and `-k agreement` run them, and so does pytest.
+# Files of checks that say once more what the others say, with drawn examples and beside PyTorch: they take long, and
+# need hypothesis and torch. `-k properties` and `-k agreement` run them, and so does pytest.
 SECOND = ("agreement", "properties")
 
 SETTINGS = """\

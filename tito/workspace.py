@@ -15,7 +15,8 @@ from tito.course import Course, CourseError
 from tito.lesson import FENCE, left_to_write, read_lesson
 from tito.lock import lock
 
-LEFT_OUT = {f"tests/support/{name}.py" for name in ("forks", "learners", "messages", "mistakes", "stages")}  # for tests of the course
+# for tests of the course
+LEFT_OUT = {f"tests/support/{name}.py" for name in ("forks", "learners", "messages", "mistakes", "stages")}
 TAUGHT = re.compile(r"(milestones/|tests/(conftest\.py$|support/|\d\d_))")
 
 

@@ -2,8 +2,8 @@
 package with that mistake, and the blank that the first failure names is compared with the one the mistake was made in.
 
 `python -m support.messages 05_autograd`, run in tests/, prints one line per mistake and the rates of the lesson;
-`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--show` prints what the learner would read. This takes
-a suite per mistake, forked from one process.
+`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--show` prints what the learner would read. This
+takes a suite per mistake, forked from one process.
 """
 
 import argparse

@@ -25,7 +25,6 @@ from support.forks import in_fork, preload
 from support.stages import COURSE, ROOT, write_stage
 from tito.testing import SECOND
 
-
 LEFT_OUT = [f"--ignore-glob=*/test_{name}.py" for name in SECOND]  # as in `tito test`
 
 
