@@ -30,6 +30,20 @@ def write(path, content, durable=True):
         raise
 
 
+def sweep(root):
+    """Remove what commands that were killed left half-written. Only where no other command writes: under the lock."""
+    folders = [root, root / ".tito", root / ".tito" / "backups"]
+    for part in (".tito/released", ".vscode", "milestones", "modules", "tests", "tinytorch"):
+        folders += [Path(folder) for folder, _, _ in os.walk(root / part)]
+    for folder in filter(Path.is_dir, folders):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if name.startswith(".tito-"):
+                    (folder / name).unlink()
+                elif name.startswith(".part-"):
+                    shutil.rmtree(folder / name)
+
+
 def backups(root):
     """The backups of a workspace, oldest first."""
     folder = root / ".tito" / "backups"

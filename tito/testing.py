@@ -262,8 +262,8 @@ class Lines:
 def explain(module, lessons, stage, files, shown, start=None):
     """The first failure in a learner's terms: what came, where in the lesson, which blank, how to run it again.
 
-    None if nothing failed. `start` runs that check once more, to prove which blank it is (tito/trial.py); without it, or
-    without proof, several are named where what ran does not tell them apart.
+    None if nothing failed. `start` runs that check once more, to prove which blank it is (tito/trial.py); without
+    proof, several are named where what ran does not tell them apart.
     """
     event = next((event for event in shown.events if event["outcome"] == "failed"), None)
     if event is None:

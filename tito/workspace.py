@@ -1,5 +1,6 @@
 """A learner's workspace: made, filled lesson by lesson, kept safe, brought up to date."""
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -28,6 +29,8 @@ def contents(root):
         name = path.relative_to(material.root()).as_posix()
         if TAUGHT.match(name) and name not in LEFT_OUT:
             made[name] = path.read_bytes()
+            if name.startswith("milestones/") and path.suffix == ".py":
+                made[name] = at_home(made[name].decode("utf-8")).encode()
     made["pytest.ini"] = templates.PYTEST.encode()
     made["conftest.py"] = templates.CONFTEST.encode()
     made["README.md"] = templates.README.encode()
@@ -36,6 +39,19 @@ def contents(root):
     head = "# The course of this workspace. tito update writes it anew.\n"
     made["course.toml"] = f'{head}workspace = "{material.version()}"\n\n{table}'.encode()  # last: it makes the rest one
     return made
+
+
+def at_home(script):
+    """A milestone's script that uses the package of its workspace, however it is started."""
+    tree = ast.parse(script)
+    first = next(n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom) and not _of_future(n))
+    lines = script.splitlines(keepends=True)
+    lines.insert(first.lineno - 1, templates.AT_HOME)
+    return "".join(lines)
+
+
+def _of_future(node):
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def digest(content):
@@ -53,6 +69,7 @@ def init(target):
     if root.is_dir() and not unfinished.is_file() and any(root.iterdir()):
         raise CourseError(f"{root} is not empty; name a new folder")
     made = contents(root)
+    files.sweep(root)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     (root / "modules").mkdir(exist_ok=True)
@@ -81,7 +98,8 @@ def released(course, module):
     """The lesson as it was handed out in this workspace."""
     path = course.root / ".tito" / "released" / f"{module.slug}.py"
     if not path.is_file():
-        files.write(path, material.handed_out(module))
+        with lock(course.root, f"read {module.slug}", note=note):
+            files.write(path, material.handed_out(module))
     return path
 
 
@@ -101,7 +119,8 @@ def whole(course, module):
     script = released(course, module)
     handed = script.with_suffix(".ipynb")  # the same, quicker to read
     if not handed.is_file() or handed.stat().st_mtime_ns < script.stat().st_mtime_ns:
-        files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
+        with lock(course.root, f"read {module.slug}", note=note):
+            files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
     notebook.sound(course, module, handed)
 
 

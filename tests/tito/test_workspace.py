@@ -389,6 +389,91 @@ class TestInterrupted:
         assert writes or command == "backup"
 
 
+class TestKilled:
+    """kill -9 at a write: no handler runs, and what was being written lies there half."""
+
+    DIES = """
+import os, sys
+from pathlib import Path
+from tito import files, main, material
+root = Path(sys.argv[1])
+material.root = lambda: root
+left, replace = [int(sys.argv[2])], os.replace
+def killed(here, there):
+    if Path(there).is_relative_to(Path.cwd()):
+        if not left[0]:
+            os.kill(os.getpid(), 9)
+        left[0] -= 1
+    replace(here, there)
+os.replace = killed
+sys.argv[:] = ["tito", *sys.argv[3:]]
+main.main()
+"""
+
+    def dies(self, root, at, *command):
+        """Whether the command was killed before it replaced its file number `at`."""
+        ran = [sys.executable, "-P", "-c", self.DIES, str(root), str(at), *command]
+        done = subprocess.run(ran, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode in (0, -9), done.stderr
+        return done.returncode == -9
+
+    @pytest.mark.parametrize(
+        ("command", "writes"),
+        [(["start", "01", "--no-open"], [0, 1]), (["export"], [0]), (["complete", "01"], [1]), (["update"], [0, 1])],
+        ids=["start", "export", "complete", "update"],
+    )
+    def test_the_next_command_goes_on_and_clears_up(self, work, root, tito, edit, course, command, writes):
+        if command[0] != "start":
+            tito("start", "01", "--no-open")
+            fill(work / LESSON, solutions(course, course.module(1)))
+        if command[0] == "update":
+            edit("modules/01_first/01_first.py", "Write `double`.", "Write `double`, please.")
+        for at in writes:
+            assert self.dies(root, at, *command)
+            assert self.left(work) != []
+            assert tito("backup")[0] == 0
+            assert self.left(work) == []
+        assert tito(*command)[0] == 0
+        assert tito("status")[0] == 0
+        source = "".join(cell_of(book(work))["source"])
+        assert (BLANK if command[0] == "start" else "doubled   =   2 * x") in source
+
+    def left(self, work):
+        return [p.name for p in work.rglob("*") if p.name.startswith((".tito-", ".part-"))]
+
+    def test_half_a_backup_is_none(self, begun, tito):
+        (begun / ".tito/backups/.part-x/whole").mkdir(parents=True)
+        assert tito("restore", "--list")[1] == ""
+        tito("backup")
+        assert self.left(begun) == []
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize(
+        "command", ["complete 01", "export", "update", "backup", "reset 01", "hint 01 first-double"]
+    )
+    def test_it_is_said_and_nothing_is_lost(self, begun, tito, write, edit, monkeypatch, command):
+        from tito import files
+
+        write()
+        edit("modules/01_first/01_first.py", "Write `double`.", "Write `double`, please.")
+        before = (begun / LESSON).read_bytes()
+
+        def full(*given, **settings):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("tempfile.mkstemp", full)
+        monkeypatch.setattr(files.shutil, "copy2", full)
+        code, _, err = tito(*command.split())
+        assert code == 3
+        assert err.splitlines()[-1] == (
+            "tito: [Errno 28] No space left on device; nothing of yours is lost: make room, and run the command again"
+        )
+        assert (begun / LESSON).read_bytes() == before
+        monkeypatch.undo()
+        monkeypatch.chdir(begun)
+
+
 class TestSolution:
     def test_only_after_the_checks_passed(self, begun, tito):
         code, out, err = tito("solution", "01")
@@ -598,6 +683,12 @@ class TestThePackageIsMine:
         code, _, err = tito("milestone", "run", "01")
         assert code == 1
         assert "not the tinytorch of" in err or "there is no package" in err
+
+    def test_in_a_milestone_started_by_its_name(self, begun):
+        script = begun / "milestones/01_1900_start.py"
+        shown = script.read_text().replace("import sys\n", "import sys\nimport tinytorch\nprint(tinytorch.__file__)\n")
+        script.write_text(shown)
+        assert self.python("milestones/01_1900_start.py", cwd=begun) == f"{begun / 'tinytorch/__init__.py'}\n[]"
 
     def test_a_workspace_that_moved_is_found_by_editors_again(self, begun, tito, monkeypatch):
         moved = begun.rename(begun.with_name("moved"))
