@@ -13,7 +13,6 @@ Standard output carries the reports and nothing else; whatever the code under te
 This file imports pytest and the standard library only, so the package under test is the first of its name.
 """
 
-import gc
 import inspect
 import json
 import os
@@ -205,9 +204,6 @@ class Reporter:
             config.hook.pytest_deselected(items=dropped)
         self.send(event="collected", checks=[self.items[item.nodeid] for item in items])
 
-    def pytest_collection_finish(self):
-        gc.enable()
-
     # Reports of checks. A check has three phases; the first that fails or skips decides.
 
     def pytest_runtest_logstart(self, nodeid):
@@ -297,7 +293,6 @@ def run(plan, send):
     options += ["--capture=sys"]  # cheaper than by descriptor; what gets past it lands in a file of our own
     options += ["--continue-on-collection-errors"]  # a file that needs what is not installed stops no other
     options += ["--tb=native", "--no-summary"]  # nobody reads them, and the usual form parses a file per failure
-    gc.disable()  # until all checks are collected: thousands of things are made, and none is garbage
     status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send, probes)]))
     if found := strangers(plan["stage"]):
         send(event="problem", message=f"not from the lessons: {', '.join(found)}")

@@ -8,6 +8,6 @@ from support.stages import ROOT
 
 @pytest.fixture(scope="session")
 def forks():
-    process = Forks(ROOT / "tests")
+    process = Forks(ROOT / "tests", ROOT)
     yield process
     process.close()

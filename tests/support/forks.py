@@ -52,10 +52,10 @@ def run_lesson(source, folder, output):
 class Forks:
     """The other end: `ask` sends a piece of work and returns the lines of the answer."""
 
-    def __init__(self, folder):
+    def __init__(self, *folders):
         environment = {
             **os.environ,
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",

@@ -27,6 +27,10 @@ from tito.testing import SECOND
 
 LEFT_OUT = [f"--ignore-glob=*/test_{name}.py" for name in SECOND]  # as in `tito test`
 
+# plugins of pytest that no test of a lesson needs; to start them takes a third of the time of a mistake
+UNUSED = ["cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "legacypath", "logging", "pastebin"]
+UNUSED += ["setuponly", "setupplan", "stepwise", "subtests", "unittest"]
+
 
 def mistakes(slug):
     """The entries of tests/mistakes for a lesson."""
@@ -55,7 +59,7 @@ def run(tests, folder, output):
     os.dup2(file, 1)
     os.dup2(file, 2)
     options = ["-q", "-x", "--tb=native", "--basetemp", str(folder / "scratch")]
-    options += ["-p", "no:cacheprovider", "-p", "no:logging", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options += [f"-pno:{name}" for name in UNUSED] + ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
 
