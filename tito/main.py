@@ -254,6 +254,8 @@ def export(
         from tito import workspace
 
         changed = workspace.export(course, upto)
+        for each in course.upto(upto):
+            workspace.list_unwritten(course, each)
     else:
         from tito.lock import lock
 

@@ -426,7 +426,7 @@ def solution(course, name, blank=None, give_up=False):
             now = time.strftime("%Y-%m-%d %H:%M")
             seen = [f"{module.slug}/{each}" for each in ([blank] if blank else cells)]
             state.update(course, lambda s: s.setdefault("gave_up", {}).update(dict.fromkeys(seen, now)))
-            note("noted")
+            note("noted; tito status counts the solutions you have seen")
     for id, cell in cells.items():
         if blank in (None, id):
             say(style(f"# {id}", "bold"))

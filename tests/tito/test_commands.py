@@ -239,7 +239,9 @@ class TestHint:
         assert "that was the last hint" in err
 
     def test_without_a_blank_they_are_listed(self, tito):
-        assert re.search(r"first-double +2 hints", tito("hint", "first")[1])
+        _, out, err = tito("hint", "first")
+        assert re.search(r"first-double +2 hints", out)
+        assert err == "one more each time: tito hint 01 first-double\n"
 
     def test_an_unknown_blank_is_answered_with_the_known(self, tito):
         code, _, err = tito("hint", "01", "second")
@@ -250,6 +252,11 @@ class TestHint:
 class TestMilestone:
     def test_list(self, tito):
         assert re.search(r"02_1901_more +waits for 01 04 +More", tito("milestone", "list")[1])
+
+    def test_lessons_in_a_row_are_a_range(self):
+        from tito.learner import runs
+
+        assert runs([1, 3, 4, 6, 7, 8, 10, 11, 12, 13]) == "01 03 04 06-08 10-13"
 
     def test_info_tells_the_story(self, tito):
         code, out, _ = tito("milestone", "info", "1")

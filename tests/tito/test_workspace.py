@@ -257,6 +257,11 @@ class TestComplete:
         assert not (begun / "tinytorch/core").exists()
         assert "completed" not in remembered(begun)
 
+    def test_exporting_empty_blanks_is_allowed_and_said(self, begun, tito):
+        code, _, err = tito("export")
+        assert code == 0
+        assert "still to write in 01_first:\n  first-double: double\n" in err
+
     def test_work_in_the_package_itself_is_kept(self, begun, tito, write):
         write()
         assert tito("export")[0] == 0
@@ -490,7 +495,7 @@ class TestSolution:
         assert code == 0
         assert "doubled   =   2 * x" in out
         assert list(remembered(begun)["gave_up"]) == ["01_first/first-double"]
-        assert "1 solutions seen" in tito("status")[1]
+        assert "1 solution seen" in tito("status")[1]
 
     def test_hints_come_from_the_lesson_as_handed_out(self, begun, tito):
         table = book(begun)
