@@ -3,7 +3,8 @@
     python book/milestones/remake.py          all six, a few minutes
     python book/milestones/remake.py 01 02    only these
 
-NN_name.txt is what was printed, NN_name.png the picture in 128 colours, NN_name_small.png a part of it for the first page.
+NN_name.txt is what was printed, NN_name.png the picture in 128 colours, NN_name_small.png a part of it for the first
+page.
 """
 
 import os
