@@ -256,6 +256,105 @@ def test_every_page_of_the_book_is_in_its_table_of_contents():
     assert {target for how, target in links(TEXTS["book/index.md"]) if how == "page"} >= DOCUMENTS - {"index"}
 
 
+def rows(page, heading):
+    """The rows of the first table under a heading of a page of the book, as lists of cells."""
+    text = TEXTS[f"book/{page}.md"].split(f"{heading}\n", 1)[1]
+    table = re.search(r"^\|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def numbers(text):
+    """The lessons that "01 to 03, 05" means."""
+    found = []
+    for part in text.split(", "):
+        first, _, last = part.partition(" to ")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def head(module):
+    """The first cell of a lesson, in one line."""
+    return " ".join(COURSE.source(module).read_text(encoding="utf-8").split("# %%")[1].split())
+
+
+HOURS = {int(row[0][6:8]): int(row[3]) for row in rows("path", "## What stands on what")}
+YEARS = {milestone.name[:4]: milestone for milestone in COURSE.milestones}
+
+
+@pytest.mark.parametrize("row", rows("path", "## What stands on what"), ids=lambda row: row[0][6:8])
+def test_the_path_repeats_what_a_lesson_says_of_itself(row):
+    module = COURSE.module(row[0][6:8])
+    assert row[0] == f"{{doc}}`{module.id} {module.name} </lessons/{module.slug}>`"
+    found = re.search(r"Needs (.*?)\. Exports (?:[^`.]*`[^`]*`)+[^.]*\. (.*?)[,;:] (.*?) hours", head(module))
+    needs, level, hours = found.groups()
+    said = {"two": 2, "three": 3, "four": 4, "five": 5, "eight": 8}
+    assert (row[1], row[2]) == (needs, level.lower())
+    assert int(row[3]) == said[hours.split()[-1]] * (2 if "two evenings" in hours else 1)
+    opened = [
+        f"{{doc}}`{m.name[:4]} </milestones/{m.slug}>`" for m in COURSE.milestones if m.needs[-1] == module.number
+    ]
+    assert row[4] == ", ".join(opened)
+
+
+@pytest.mark.parametrize("row", rows("path", "## Routes"), ids=lambda row: row[0])
+def test_the_routes_add_up(row):
+    _, lessons, hours, milestones = row
+    assert int(hours) == sum(HOURS[number] for number in numbers(lessons))
+    years = [year for year, milestone in YEARS.items() if set(milestone.needs) <= set(numbers(lessons))]
+    assert milestones == ("all six" if len(years) == 6 else ", ".join(years))
+
+
+@pytest.mark.parametrize("plan", ["### Fourteen weeks", "### Seven weeks"])
+def test_the_plans_of_instructors_add_up(plan):
+    seen, opened = [], []
+    for week, (number, lessons, hours, points, milestones) in enumerate(rows("instructor", plan), start=1):
+        assert int(number) == week
+        new = numbers(lessons)
+        seen += new
+        assert int(hours) == sum(HOURS[number] for number in new)
+        assert int(points) == sum(COURSE.module(number).points for number in new)
+        years = [year for year, m in YEARS.items() if set(m.needs) <= set(seen) and year not in opened]
+        assert milestones == ", ".join(years)
+        opened += years
+    assert seen == [module.number for module in COURSE.modules]
+
+
+def test_the_mistakes_that_instructors_are_told_of_are_in_the_lists():
+    for number, name, _ in rows("instructor", "## What learners get wrong"):
+        path = ROOT / "tests" / "mistakes" / f"{COURSE.module(number).slug}.toml"
+        known = re.findall(r'^name = "(.*)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert name.strip("`") in known
+
+
+def test_the_diagram_of_the_path_is_drawn_from_the_package():
+    spec = importlib.util.spec_from_file_location("path_of_the_book", BOOK / "path.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert (BOOK / "path.svg").read_text(encoding="utf-8") == drawing.draw(COURSE.modules)
+
+
+@pytest.mark.parametrize("milestone", COURSE.milestones, ids=lambda milestone: milestone.slug)
+def test_a_milestone_has_its_place_on_the_first_page_and_a_page_with_its_picture_and_output(milestone):
+    card = TEXTS["book/index.md"].split(f":link: milestones/{milestone.slug}\n")[1].split(":::")[0]
+    assert numbers(re.search(r"\*lessons (.*)\*", card)[1]) == list(milestone.needs)
+    page = TEXTS[f"book/milestones/{milestone.slug}.md"]
+    assert f"It opens when you have completed lesson {milestone.needs[-1]:02d}." in page
+    assert f"tito milestone run {milestone.id}" in list(typed(page))
+    printed = (BOOK / "milestones" / f"{milestone.slug}.txt").read_text(encoding="utf-8").splitlines()
+    assert f"picture: outputs/{milestone.slug}.png" in printed
+    assert printed[-1].startswith("PASS: ")
+    sizes = [(BOOK / "milestones" / f"{milestone.slug}{end}.png").stat().st_size for end in ("", "_small")]
+    assert sizes[0] < 150_000
+    assert sizes[1] < 20_000
+
+
+def test_python_on_pages_of_the_book_parses():
+    for text in TEXTS.values():
+        for kind, block in parts(prose(text))[1]:
+            if kind == "python" and "### BEGIN SOLUTION" not in text:  # hints of lessons are often pieces of a line
+                compile("\n".join(block), "page", "exec")
+
+
 def test_the_example_of_the_readme_trains_a_network():
     (code,) = re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.DOTALL)
     done = python(ROOT, "-W", "error", "-c", code)
@@ -265,5 +364,5 @@ def test_the_example_of_the_readme_trains_a_network():
 
 
 def test_the_readme_lists_every_lesson_and_milestone():
-    rows = re.findall(r"^\| (\d\d) ", TEXTS["README.md"], re.MULTILINE)
-    assert rows == [m.id for m in COURSE.modules] + [m.id for m in COURSE.milestones]
+    listed = re.findall(r"^\| (\d\d) ", TEXTS["README.md"], re.MULTILINE)
+    assert listed == [m.id for m in COURSE.modules] + [m.id for m in COURSE.milestones]
