@@ -5,7 +5,6 @@
 An arrow is left out where a longer way says the same. Places are chosen here; arrows are not.
 """
 
-import ast
 import re
 from pathlib import Path
 
@@ -50,17 +49,15 @@ def imports(package=HERE.parent / "tinytorch"):
     """Of every lesson: the numbers of the earlier lessons whose files its own files import."""
     files = {}  # from the name of a module of the package to its lesson and its code
     for path in sorted(package.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if lesson := re.match(r"# .*\bmodules/(\d\d)_", text):
-            name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-            files[name] = int(lesson[1]), ast.parse(text)
+        code = path.read_text(encoding="utf-8")
+        if lesson := re.match(r"# .*\bmodules/(\d\d)_", code):
+            files[".".join(path.relative_to(package.parent).with_suffix("").parts)] = int(lesson[1]), code
     found = {number: set() for number in PLACES}
     for number, code in files.values():
-        for node in ast.walk(code):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            found[number] |= {files[name][0] for name in names if name in files and files[name][0] < number}
+        for home, names in re.findall(r"^ *from (tinytorch[\w.]*) import (\([^)]*\)|.*)", code, re.MULTILINE):
+            for name in [home, *(f"{home}.{name}" for name in re.findall(r"\w+", names))]:
+                earlier = files.get(name, (number,))[0]
+                found[number] |= {earlier} if earlier < number else set()
     return found
 
 
