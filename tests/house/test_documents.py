@@ -13,8 +13,8 @@ from tito import templates
 from tito.main import app
 
 BOOK = ROOT / "book"
-GENERATED = ("_build", "lessons", "api", "jupyter_execute")  # folders of the book that are made, not written
-WRITTEN = [path for path in sorted(BOOK.rglob("*.md")) if path.relative_to(BOOK).parts[0] not in GENERATED]
+GENERATED = [BOOK / "_build", BOOK / "lessons", BOOK / "api" / "generated"]  # made, not written
+WRITTEN = [path for path in sorted(BOOK.rglob("*.md")) if not any(map(path.is_relative_to, GENERATED))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 LESSONS = [COURSE.source(module) for module in COURSE.modules]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
@@ -235,6 +235,7 @@ def broken(page, text):
     for how, target in links(text):
         path = (BOOK / target[1:] if target.startswith("/") else home / target).resolve()
         made = path.is_relative_to(BOOK) and path.relative_to(BOOK).with_suffix("").as_posix() in DOCUMENTS
+        made |= path.is_relative_to(GENERATED[-1])
         if not made and (how == "page" or not path.exists()):
             lost.append(target)
     return lost
