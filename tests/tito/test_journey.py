@@ -93,19 +93,25 @@ def test_a_milestone_runs_on_it(learner):
 
 
 @pytest.mark.skipif(WAY is not COURSE.modules, reason="runs all checks of a lesson: make journey")
-def test_the_failure_in_the_guide_for_learners_is_what_tito_prints(programs, tmp_path):
+def test_the_guide_for_learners_shows_what_tito_prints(programs, tmp_path):
+    guide = (ROOT / "book" / "learner.md").read_text(encoding="utf-8")
     made = Learner(programs, tmp_path / "home" / "my-tinytorch")
     made.types("tito", "init", "my-tinytorch", where=made.folder.parent)
     lesson = made.folder / made.types("tito", "start", "01").stdout.strip()
     wrote = solutions(COURSE, COURSE.module(1))
+
+    fill(lesson, {"tensor-as-array": wrote["tensor-as-array"]})
+    (shown,) = re.findall(r"```text\n(PASS.*?\n)```", guide, re.DOTALL)
+    done = made.types("tito", "test", "01", "-k", "DtypeOfWhatGoesIn")
+    assert [line for line in done.stdout.splitlines() if not line.startswith("SKIP")] == shown.splitlines()
+
     slip = wrote["tensor-reductions"].replace('sum(axis=axes, keepdims=keepdims), "sum"', 'sum(axis=axes), "sum"')
     assert slip != wrote["tensor-reductions"]
     fill(lesson, wrote | {"tensor-reductions": slip})
+    (shown,) = re.findall(r"```text\n(01_tensor Tensor.*?)\n```", guide, re.DOTALL)
     done = made.types("tito", "test", "01")
     first, last = done.stderr.splitlines()
     printed = [first, *(line for line in done.stdout.splitlines() if not line.startswith("PASS")), last]
-    guide = (ROOT / "book" / "learner.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```text\n(01_tensor Tensor.*?)\n```", guide, re.DOTALL)
     assert without_times("\n".join(printed)) == without_times(shown)
 
 
