@@ -391,21 +391,21 @@ def _factor(a, b, noun, context):
     if abs(r) < 1e-12 or abs(abs(r) - 1) < 2e-3 or not np.allclose(ratio, r, rtol=1e-4):
         return None
     alone = ratio.size < 3 or np.ptp(b[used]) == 0  # one number, or as good as one: it may be chance
-    if alone and (not _known(r, 9) or (a == a.round()).all() and (b == b.round()).all()):
-        return None
     size = abs(r)
     sign = " and has the opposite sign" if r < 0 else ""
     said = f"everything is {_times(size)}" if b.size > 1 else f"{noun} is {_times(size)}"
     lengths = {n: f"the length of axis {axis}" for axis, n in enumerate(b.shape) if n > 1 and not alone}
     if b.size > 1 and len(b.shape) > 1:
         lengths[b.size] = "the number of values"
-    spread = re.search(r"(\b|_)var(\b|_)|variance|std|deviation|spread", context, re.I) and not alone
+    spread = re.search(r"(\b|_)var(\b|_)|variance|std|deviation|spread", context, re.I)
     for power, name in ((1, "variance"), (0.5, "standard deviation")):
         for way in (1, -1):
             n = _bessel(size ** (way / power))
             if spread and n:
                 took, needs = ("n - 1", "n") if way > 0 else ("n", "n - 1")
                 return f"{said}{sign}: a {name} of n = {n} values divided by {took} where {needs} belongs"
+    if alone and (not _known(r, 9) or (a == a.round()).all() and (b == b.round()).all()):
+        return None
     for n, what in lengths.items():
         if np.isclose(size, n, rtol=1e-4):
             return f"{said}{sign}: {n} is {what}; a sum where the mean belongs?"

@@ -35,6 +35,7 @@ PATTERNS = {
     "variance over n - 1": (A * 8 / 7, A, "var", "a variance of n = 8 values divided by n - 1 where n belongs"),
     "variance over n": (A * 7 / 8, A, "var", "a variance of n = 8 values divided by n where n - 1 belongs"),
     "deviation over n": (A * (7 / 8) ** 0.5, A, "std", "a standard deviation of n = 8 values divided by n where"),
+    "variance of two rows": (np.full(2, 2 / 3), np.ones(2), "var", "a variance of n = 3 values divided by n where"),
     "the opposite sign": (-A, A, "", "opposite sign"),
     "signs here and there": (SIGNS, A, "", "the wrong sign at 3 of 20 places"),
     "transposed values": (SQUARE.T, SQUARE, "", "the result is transposed"),
