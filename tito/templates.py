@@ -83,7 +83,8 @@ tito milestone run 01
 
 ## Nothing gets lost
 
-Whenever a command would replace something you wrote, it keeps a copy in `.tito/backups/` first.
+Whenever a command would replace something you wrote, it keeps a copy in `.tito/backups/` first. There is also a copy of
+every lesson as `tito test` last read it, should the file be damaged.
 
 ```
 tito backup            # keep a copy of everything now

@@ -109,6 +109,7 @@ def sound(course, module):
     for each in course.upto(module.slug):
         if each == module or state.standing(course, each, known) != "completed":
             whole(course, each)
+            remember_whole(course, each)
 
 
 def whole(course, module):
@@ -122,6 +123,15 @@ def whole(course, module):
         with lock(course.root, f"read {module.slug}", note=note):
             files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
     notebook.sound(course, module, handed)
+
+
+def remember_whole(course, module):
+    """Keep the lesson as it is: should an editor or a full disk damage it, there is something to restore."""
+    path = course.source(module)
+    copy = course.root / ".tito" / "backups" / files.LAST / path.relative_to(course.root)
+    if differs(path, copy):
+        with lock(course.root, f"keep {module.slug}", note=note):
+            files.write(copy, path.read_bytes(), durable=False)
 
 
 def unwritten(course, module):
@@ -370,7 +380,7 @@ def restore(course, name=None, stamp=None):
     own(course)
     module = course.module(name) if name else None
     with lock(course.root, "restore", note=note):
-        kept = files.backups(course.root)
+        kept = files.backups(course.root, f"modules/{module.slug}" if module else ".")
         if stamp is not None:
             kept = [folder for folder in kept if folder.name == stamp]
             if not kept:

@@ -318,6 +318,23 @@ class TestKeepingWork:
         assert (begun / LESSON).read_text() != changed
         assert kept.name in tito("restore", "--list")[1]
 
+    def test_a_lesson_that_is_damaged_later_is_there_as_it_was_last_tested(self, begun, tito, write):
+        write("2 * x", "3 * x")
+        before = (begun / LESSON).read_bytes()
+        tito("test", "01")
+        (begun / LESSON).write_bytes(before[: len(before) // 2])
+        assert tito("test", "01")[0] == 4
+        assert tito("restore", "01")[1] == f"{LESSON}\n"
+        assert (begun / LESSON).read_bytes() == before
+
+    def test_what_was_kept_after_the_last_test_comes_back_first(self, begun, tito, write):
+        write("2 * x", "3 * x")
+        tito("test", "01")
+        write("2 * x", "4 * x")
+        tito("reset", "01")
+        tito("restore", "01")
+        assert "4 * x" in "".join(cell_of(book(begun))["source"])
+
     def test_nothing_to_restore(self, begun, tito):
         code, _, err = tito("restore", "01")
         assert code == 2
@@ -424,7 +441,7 @@ main.main()
 
     @pytest.mark.parametrize(
         ("command", "writes"),
-        [(["start", "01", "--no-open"], 1), (["export"], 0), (["complete", "01"], 1), (["update"], 1)],
+        [(["start", "01", "--no-open"], 1), (["export"], 0), (["complete", "01"], 4), (["update"], 1)],
         ids=["start", "export", "complete", "update"],
     )
     def test_the_next_command_goes_on_and_clears_up(self, work, root, tito, edit, course, command, writes):
