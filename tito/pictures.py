@@ -6,6 +6,7 @@ axis, or the axes, it drew on. matplotlib is imported when something is drawn.
 """
 
 import math
+import os
 import sys
 import time
 
@@ -38,10 +39,11 @@ def _logarithmic(values):
 # Curves
 
 
-def curves(series, xlabel="step", ylabel="loss", axis=None):
+def curves(series, xlabel="step", ylabel="loss", scale=None, axis=None):
     """A line for each name: `series` is a dictionary, or pairs, of names and numbers in their order.
 
-    A number that is None or NaN is left out. The scale is logarithmic if the numbers are positive and far from alike.
+    A number that is None or NaN is left out. Unless `scale` is "linear" or "log", it is logarithmic if the numbers are
+    positive and far from alike.
     """
     pairs = [(name, np.array(values, dtype=float)) for name, values in _pairs(series)]
     axis = axis or _figure(6, 2.8).subplots()
@@ -49,10 +51,11 @@ def curves(series, xlabel="step", ylabel="loss", axis=None):
         places = np.flatnonzero(np.isfinite(values))
         axis.plot(places + 1, values[places], c=colour, label=name, marker="o" if len(places) < 2 else None)
     found = np.concatenate([values[np.isfinite(values)] for _, values in pairs])
-    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if _logarithmic(found) else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale=scale or ("log" if _logarithmic(found) else "linear"))
     axis.locator_params(axis="x", integer=True)
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    if len(pairs) > 1:
+        axis.legend(frameon=False)
     return axis
 
 
@@ -128,7 +131,8 @@ class Live:
             if self.stream is None and _in_notebook():
                 self._screen = _Notebook()
             else:
-                self._screen = _Terminal(stream) if stream.isatty() else _Lines(stream)
+                moves = stream.isatty() and os.environ.get("TERM") != "dumb"
+                self._screen = _Terminal(stream) if moves else _Lines(stream)
         self._screen.draw(self)
         self._drawn = time.monotonic()
 
@@ -150,7 +154,7 @@ class _Notebook:
         from matplotlib.figure import Figure  # not pyplot's, which would show it once more at the end of the cell
 
         figure = Figure(figsize=(6, 2.8), layout="constrained")
-        curves(live.series, live.xlabel, live.ylabel, figure.subplots())
+        curves(live.series, live.xlabel, live.ylabel, axis=figure.subplots())
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=100)
         image = Image(file.getvalue(), alt="; ".join(f"{name} {last}" for name, _, last in _rows(live)))
@@ -395,12 +399,13 @@ def boundary(score, points, labels, names=None, axis=None):
     return axis
 
 
-def tiles(images, titles=None, columns=8, together=True, figure=None):
+def tiles(images, titles=None, columns=8, together=True, size=1.1, figure=None):
     """Small pictures side by side: digits, filters, feature maps.
 
     images    (n, H, W), (n, 1, H, W), or (n, 3, H, W) for colours; or a list of such single ones
     titles    one per picture
     together  one scale for all, so that they can be compared; else each has its own
+    size      of one, in inches
 
     Where something is negative, blue is positive, red negative, white 0; else the darker the larger.
     """
@@ -412,7 +417,7 @@ def tiles(images, titles=None, columns=8, together=True, figure=None):
         raise ValueError(f"tiles got {len(titles)} titles for {len(images)} images")
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = figure or _figure(1.1 * columns, (1.1 if titles is None else 1.4) * rows)
+    figure = figure or _figure(size * columns, (size if titles is None else size + 0.3) * rows)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis in axes[len(images) :]:
         axis.remove()

@@ -82,7 +82,20 @@ import tracemalloc
 
 import matplotlib.pyplot as plt
 
-from tinytorch.core.activations import ReLU, gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tito import pictures
+from tinytorch.core.activations import (
+    ReLU,
+    Sigmoid,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from tinytorch.core.layers import Linear, Sequential, linear
 from tinytorch.core.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from tinytorch.core.tensor import arange, cat, einsum, manual_seed, randn
@@ -2769,6 +2782,31 @@ The same as a picture, where there is room for one, with the parameters under th
 
 # %%
 graph(loss, model.named_parameters())
+
+# %% [markdown]
+"""
+After `backward` the graph is gone, and the gradients are there. In a deep network it pays to look at all of them at
+once. Eight layers and the mean size of the gradient of each weight, on a logarithmic scale: with sigmoids between the
+layers, and with relus.
+"""
+
+# %%
+manual_seed(0)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+for axis, Bend in zip(axes, (Sigmoid, ReLU)):
+    deep = Sequential(*(layer for _ in range(8) for layer in (Linear(64, 64), Bend())), Linear(64, 3))
+    backward(cross_entropy(deep(randn(32, 64)), np.arange(32) % 3))
+    pictures.gradients([(name, p.grad) for name, p in deep.named_parameters() if p.ndim == 2], axis)
+    axis.set_title(Bend.__name__)
+plt.show()
+
+# %% [markdown]
+"""
+Read from below, the way the gradients went. A sigmoid's slope is 1/4 at most, and every layer multiplies by one: what
+arrives at the first layer is nothing that one could learn from. It is why deep networks did not work for so long, and
+the first picture to draw when one does not learn. A bar that is missing altogether would say "none" (no path leads
+there from the loss) or "0" (every unit on the way is dead).
+"""
 
 # %% [markdown]
 """
