@@ -177,6 +177,14 @@ class TestPicture:
                 if y < top + h and top < end:
                     assert not left < x < left + w, text  # it goes straight down before it turns
 
+    def test_the_arrows_of_a_tree_do_not_cross(self):
+        a, b, c, d = (Tensor([1.0], requires_grad=True) for _ in range(4))
+        svg = ElementTree.fromstring(graph(((a + b.exp()) * (c - d.exp())).sum()).svg)
+        for one, other in itertools.combinations(lines(svg), 2):
+            (x, y), (end, _), _ = min(one, other)
+            (x2, y2), (end2, _), _ = max(one, other)
+            assert y != y2 or (x < x2 and end < end2)
+
     def test_the_result_is_below_and_a_weight_just_above_its_use(self):
         v, w = (Tensor([3.0], requires_grad=True) for _ in range(2))
         svg = ElementTree.fromstring(graph((v.neg().exp() * w).sum(), [("v", v), ("w", w)]).svg)
