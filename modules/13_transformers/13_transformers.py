@@ -1453,8 +1453,7 @@ plt.show()
 # %% [markdown]
 """
 Nothing above the diagonal: no letter sees what comes after it. Below it each head has its own habits, and most of them
-look a few letters back, within the word being spelt. That is what it takes to guess the next letter of a text like this
-one; with more layers, and much more text, heads turn up that follow quotes, brackets and names.
+look a few letters back, within the word being spelt. That is what it takes to guess the next letter of such a text.
 """
 
 # %% [markdown]
