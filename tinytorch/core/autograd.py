@@ -920,10 +920,19 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
 
 
 class Graph:
-    """A drawing of how a tensor was computed: `str` is Mermaid text, `dot` Graphviz; notebooks show the picture."""
+    """A drawing of how a tensor was computed: `str` is Mermaid text, `svg` the picture that notebooks show."""
 
-    def __init__(self, tensor):
+    largest = 100  # nodes; of more, notebooks show the text alone
+    looks = {
+        "operation": 'rx="14" fill="#d6e6f4" stroke="#3b76af"',
+        "leaf": 'rx="3" fill="#fbe0c4" stroke="#d9730d" stroke-width="2"',
+        "data": 'rx="3" fill="#e6e6e6" stroke="#777" stroke-dasharray="4 3"',
+    }
+
+    def __init__(self, tensor, names=()):
+        self._given = {id(x): name for name, x in names}
         self._names = {}  # from tensor, or the rule that computed it, to (name, label)
+        self._kinds = {}  # from name to "operation", "leaf" or "data"
         self._arrows = []  # (from, to, shape)
         self._add(tensor)
         unvisited, seen = [tensor._grad_fn], set()
@@ -939,9 +948,11 @@ class Graph:
     def _add(self, tensor):
         key = tensor._grad_fn or tensor
         if key not in self._names:
-            kind = "leaf" if tensor.requires_grad else "data"
-            label = f"{kind} {list(tensor.shape)}" if key is tensor else type(key).__name__.removesuffix("Backward")
-            self._names[key] = f"n{len(self._names)}", label
+            name, kind, label = f"n{len(self._names)}", "operation", type(key).__name__.removesuffix("Backward")
+            if key is tensor:
+                kind = "leaf" if tensor.requires_grad else "data"
+                label = f"{self._given.get(id(tensor), kind)} {list(tensor.shape)}"
+            self._names[key], self._kinds[name] = (name, label), kind
         return self._names[key][0]
 
     def __str__(self):
@@ -950,23 +961,86 @@ class Graph:
 
     __repr__ = __str__
 
+    def _rows(self):
+        """The places in each row, from the top; and for each place those in the row above that lead to it.
+
+        A node stands as low as its arrows allow, a weight just above where it is used first. In a row that an arrow
+        skips it has a place, (name, row), which it shares with all others from that node.
+        """
+        height, moved = {name: 0 for name in self._kinds}, True  # the longest way to the result
+        while moved:
+            moved = False
+            for a, b, _ in self._arrows:
+                if height[a] <= height[b]:
+                    height[a], moved = height[b] + 1, True
+        top = max(height.values())
+        rows = [[name for name in height if height[name] == top - row] for row in range(top + 1)]
+        above = {name: [] for name in height}
+        for a, b, _ in self._arrows:
+            upper = a
+            for row in range(top - height[a] + 1, top - height[b]):
+                if (a, row) not in above:
+                    above[a, row] = [upper]
+                    rows[row].append((a, row))
+                upper = a, row
+            above[b].append(upper)
+        return rows, above
+
+    def _middles(self, rows, above, sides):
+        """The x of the middle of each place: close to its neighbours, with room for its `sides` (left, right)."""
+        near = {place: list(uppers) for place, uppers in above.items()}
+        for place, uppers in above.items():
+            for upper in uppers:
+                near[upper].append(place)
+        middle = dict.fromkeys(near, 0.0)
+        for row in [*rows, *reversed(rows)] * 12:
+            wish = {place: sum(middle[x] for x in near[place]) / max(1, len(near[place])) for place in row}
+            row.sort(key=wish.get)
+            edge = -math.inf
+            for place in row:
+                middle[place] = max(wish[place], edge + sides[place][0])
+                edge = middle[place] + sides[place][1]
+            shift = sum(wish[place] - middle[place] for place in row) / len(row)
+            middle.update({place: middle[place] + shift for place in row})
+        left = min(middle[place] - sides[place][0] for place in middle)
+        return {place: round(x - left) for place, x in middle.items()}
+
     @property
-    def dot(self):
-        nodes = [f'  {name} [label="{label}", shape=box];' for name, label in self._names.values()]
-        arrows = [f'  {a} -> {b} [label="{shape}"];' for a, b, shape in self._arrows]
-        return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *arrows, "}"])
+    def svg(self):
+        """The picture, in colours that can be told apart on light and on dark ground."""
+        rows, above = self._rows()
+        shape = {a: str(text) for a, _, text in self._arrows}
+        half = {name: 11 + 3.7 * len(label) for name, label in self._names.values()}  # of the width of a box
+        sides = {x: (9 + half.get(x, 0), 9 + max(half.get(x, 0), 5 + 6.7 * len(shape.get(x, "")))) for x in above}
+        middle, top = self._middles(rows, above, sides), {x: 10 + 72 * i for i, row in enumerate(rows) for x in row}
+        drawn = []
+        for b in top:
+            into = sorted(above[b], key=middle.get)
+            for i, a in enumerate(into):
+                end = round(middle[b] + (2 * i - len(into) + 1) * min(8, half.get(b, 0) / len(into)))
+                way = f"M{middle[a]} {top[a] + 28 * (a in half)}V{top[a] + 44}"
+                way += f"C{middle[a]} {top[a] + 60} {end} {top[b] - 20} {end} {top[b]}"
+                way += "m-4 -7l4 7l4 -7" if b in half else ""
+                drawn.append(f'<path d="{way}" fill="none" stroke="#888"/>')
+        for name, label in self._names.values():
+            x, y, w = middle[name], top[name], half[name]
+            label = label.replace("&", "&amp;").replace("<", "&lt;")
+            drawn.append(f'<rect x="{x - w:g}" y="{y}" width="{2 * w:g}" height="28" {self.looks[self._kinds[name]]}/>')
+            drawn.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle" fill="#222">{label}</text>')
+            drawn.append(f'<text x="{x + 6}" y="{y + 42}" font-size="11" fill="#777">{shape.get(name, "")}</text>')
+        wide, high = round(max(middle[x] + sides[x][1] for x in top)), max(top.values()) + 38
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
+        head += 'style="max-width: 100%; height: auto" font-family="monospace" font-size="12">'
+        return "\n".join([head, *drawn, "</svg>"])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        import shutil  # here, because these two take longer to import than the rest of the library
-        import subprocess
-
-        bundle = {"text/plain": str(self), "text/vnd.mermaid": str(self)}
-        if shutil.which("dot"):
-            drawn = subprocess.run(["dot", "-Tsvg"], input=self.dot, capture_output=True, text=True, check=True)
-            bundle["image/svg+xml"] = drawn.stdout
-        return bundle
+        picture = {"image/svg+xml": self.svg} if len(self._kinds) <= self.largest else {}
+        return {"text/plain": str(self), **picture}
 
 
-def graph(tensor):
-    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them."""
-    return Graph(tensor)
+def graph(tensor, names=()):
+    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them.
+
+    names   (name, tensor) pairs, such as `model.named_parameters()`, for leaves to be called by
+    """
+    return Graph(tensor, names)
