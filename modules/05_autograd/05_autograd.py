@@ -596,7 +596,7 @@ length 1 that the sum dropped.
 # %% nbgrader={"grade": false, "grade_id": "autograd-unbroadcast", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def unbroadcast(grad, shape):
-    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None is handed on."""
+    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None stays."""
     if grad is None or grad.shape == shape:
         return grad
     ### BEGIN SOLUTION

@@ -154,7 +154,7 @@ class no_grad:
 
 
 def unbroadcast(grad, shape):
-    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None is handed on."""
+    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None stays."""
     if grad is None or grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
