@@ -13,16 +13,19 @@ import math
 from operator import attrgetter
 
 import numpy as np
+from numpy import ndarray
 
 from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
     Tensor,
+    _last_change,
     _memory,
     as_array,
     generator,
     get_recorder,
     power,
     result,
+    retained,
     set_recorder,
     tick,
     written,
@@ -41,7 +44,7 @@ class Function:
     """
 
     rules = {}
-    __slots__ = ("birth", "inputs", "saved", "version")
+    __slots__ = ("birth", "inputs", "saved")
 
     def __init_subclass__(cls, op=None):
         filed = Function.rules.get(op)
@@ -56,11 +59,6 @@ class Function:
         self.inputs = inputs
         self.saved = saved
         self.birth = tick()
-        version = 0
-        for x in inputs:
-            version += x._version
-            x._used = True
-        self.version = version  # grows if anybody changes an input in place
 
     def __repr__(self):
         return f"<{type(self).__name__}>"
@@ -73,42 +71,46 @@ class Function:
     def backward(self, grad):
         raise NotImplementedError(f"{type(self).__name__} does not say how gradients go back")
 
-    def apply(self, grad):
-        """The gradients of the inputs, checked: one per input, each with its input's shape and dtype.
-
-        Raises RuntimeError naming the rule that is wrong.
-        """
+    def run(self, grad):
+        """What `backward` returns, always as a tuple."""
         grads = self.backward(grad)
-        if type(grads) is not tuple:
-            grads = (grads,)
+        return grads if type(grads) is tuple else (grads,)
+
+    def check(self, grads):
+        """Raise RuntimeError, naming this rule, unless each input that requires one has a gradient of its own shape and
+        dtype.
+        """
         if len(grads) != len(self.inputs):
             raise RuntimeError(f"{self} returned {len(grads)} gradients for {len(self.inputs)} inputs")
         for i, (x, g) in enumerate(zip(self.inputs, grads)):
             if not x._requires_grad:
                 continue
-            data = x._data
             if g is None:
                 raise RuntimeError(f"{self} returned no gradient for input {i}, which requires one")
             if isinstance(g, Tensor) or not hasattr(g, "dtype"):
                 raise RuntimeError(f"{self} returned a {type(g).__name__} for input {i}; gradients are arrays")
-            if g.shape != data.shape:
+            if g.shape != x.shape:
                 raise RuntimeError(
-                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {data.shape}; "
+                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {x.shape}; "
                     "if the operation broadcasts, its rule must sum over the stretched axes (unbroadcast)"
                 )
-            if g.dtype != data.dtype:
-                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {data.dtype}")
+            if g.dtype != x.dtype:
+                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {x.dtype}")
+
+    def apply(self, grad):
+        """The gradients of the inputs, one per input, checked."""
+        grads = self.run(grad)
+        self.check(grads)
         return grads
 
 
 def record(out, op, inputs, saved):
     """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
+    needed = False
     for x in inputs:
         if x._requires_grad:
-            break
-    else:
-        return
-    if out._data.dtype.kind != "f":
+            needed = x._used = True
+    if not needed or out._data.dtype.kind != "f":
         return
     rule = Function.rules.get(op)
     if rule is None:
@@ -152,8 +154,8 @@ class no_grad:
 
 
 def unbroadcast(grad, shape):
-    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`."""
-    if grad.shape == shape:
+    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None stays."""
+    if grad is None or grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
     stretched = tuple(i for i in range(grad.ndim) if i < extra or (shape[i - extra] == 1 and grad.shape[i] != 1))
@@ -165,6 +167,8 @@ class AddBackward(Function, op="add"):
 
     def backward(self, grad):
         a, b = self.inputs
+        if a._data.shape == b._data.shape:
+            return grad, grad
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
 
@@ -184,10 +188,11 @@ class MulBackward(Function, op="mul"):
 
     def backward(self, grad):
         a, b = self.inputs
-        return (
-            unbroadcast(grad * b.data, a.shape) if a.requires_grad else None,
-            unbroadcast(grad * a.data, b.shape) if b.requires_grad else None,
-        )
+        da = grad * b._data if a._requires_grad else None
+        db = grad * a._data if b._requires_grad else None
+        if a._data.shape == b._data.shape:
+            return da, db
+        return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
 class DivBackward(Function, op="div"):
@@ -668,43 +673,36 @@ def _changed(node):
     )
 
 
-def _refuse_written(root, nodes):
-    """Raise if memory that the rules read was written to after their birth, through a view or a detached tensor."""
-    last = max((when for _, when in list(written.values())), default=0)
-    for node in nodes:
-        if node.birth < last:  # mostly nothing was written since, and this loop has nothing to do
-            for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
-                if written.get(id(_memory(x._data)), (None, 0))[1] > node.birth:
-                    raise _changed(node)
+def _refuse_changed(root, order):
+    """Raise if what the rules read was changed after their birth: the tensor itself, or the memory of its array through
+    a view or a detached tensor. A result must not have changed at all: its rule may have saved the very array.
+    """
+    if _last_change() < order[-1].birth:  # mostly nothing was changed since the graph began
+        return
+    if root._changed:
+        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
+    for node in order:
+        for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
+            last = max(x._changed, written.get(id(_memory(x._data)), (None, 0))[1])
+            if last > node.birth or (x._changed and x._grad_fn is not None):
+                raise _changed(node)
 
 
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
     An operation comes after all that it was computed from, so the order of birth is a topological order, and no
-    recursion is needed. Everything is checked here, before any gradient is computed.
+    recursion is needed.
     """
-    if root._version:
-        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
-    found = {root._grad_fn}
-    unvisited = [root._grad_fn]
-    while unvisited:
-        node = unvisited.pop()
+    found, known = [root._grad_fn], {root._grad_fn}
+    for node in found:
         if node.inputs is None:
             raise _freed(node)
-        version = 0
         for x in node.inputs:
-            version += x._version
             earlier = x._grad_fn
-            if earlier is None:
-                continue
-            if x._version:  # a result is born with version 0, and its rule may have saved the array that changed
-                version = math.nan
-            if earlier not in found and earlier not in stop:
-                found.add(earlier)
-                unvisited.append(earlier)
-        if version != node.version:
-            raise _changed(node)
+            if earlier is not None and earlier not in known and earlier not in stop:
+                known.add(earlier)
+                found.append(earlier)
     return sorted(found, key=attrgetter("birth"), reverse=True)
 
 
@@ -724,34 +722,35 @@ def _gradients(root, order, seed, keep=()):
     """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
     gradient.
 
-    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
-    keys whose arrays belong to nobody else and may be changed in place.
+    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. The arrays may belong
+    to others, too: read them only.
     """
+    _refuse_changed(root, order)
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
-        dinputs = node.apply(grad) if _runner is None else _runner(node, grad)
-        distinct = len(dinputs) == 1 or len(set(map(id, dinputs))) == len(dinputs)
+        dinputs = node.run(grad) if _runner is None else _runner(node, grad)
+        if len(dinputs) != len(node.inputs):
+            node.check(dinputs)
         for x, dx in zip(node.inputs, dinputs):
             if not x._requires_grad:
                 continue
+            data, kind = x._data, type(dx)
+            if kind is not type(data) or (kind is ndarray and (dx.shape != data.shape or dx.dtype != data.dtype)):
+                node.check(dinputs)
             key = x._grad_fn or x
             if key not in grads:
                 grads[key] = dx
-                if distinct and dx is not grad and dx.base is None:
-                    own.add(key)
             elif key in own:
                 grads[key] += dx
             else:
                 grads[key] = grads[key] + dx
                 own.add(key)
         node.inputs = node.saved = None
-    own.difference_update(kept)
-    return grads | kept, own
+    return grads | kept
 
 
 def _seed(tensor, gradient, who):
@@ -767,7 +766,7 @@ def _seed(tensor, gradient, who):
                 f"{who} starts from a single number, got shape {tensor.shape}; "
                 "reduce it with .mean() or .sum(), or pass the gradient of that shape"
             )
-        return np.ones_like(tensor.data)
+        return np.ones_like(tensor._data)[()]
     if not isinstance(gradient, np.ndarray) or gradient.dtype != tensor.dtype:  # else no copy: rules only read it
         gradient = as_array(gradient, tensor.dtype)
     if gradient.shape != tensor.shape:
@@ -786,25 +785,29 @@ def backward(tensor, gradient=None):
     """
     seed = _seed(tensor, gradient, "backward")
     if tensor._grad_fn is None:
-        grads, own = {tensor: seed}, ()
+        grads = {tensor: seed}
     else:
         order = _history(tensor)
-        retained = _retained(tensor, order)
-        grads, own = _gradients(tensor, order, seed, keep=retained)
-        grads = {retained.get(key, key): grad for key, grad in grads.items()}
+        asked = _retained(order)
+        grads = _gradients(tensor, order, seed, keep=asked)
+        grads = {asked.get(key, key): grad for key, grad in grads.items()}
+    taken = {id(seed)}
     for x, grad in grads.items():
-        if x.grad is None:
-            x.grad = np.asarray(grad) if x in own else np.array(grad)
-        else:
+        if x.grad is not None:
             x.grad = np.add(x.grad, grad, out=x.grad)
+        elif grad.base is None and id(grad) not in taken:
+            x.grad = np.asarray(grad)
+        else:
+            x.grad = np.array(grad)  # a rule may give views, or one array to several inputs: each gets its own
+        taken.add(id(grad))
 
 
-def _retained(root, order):
-    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
-    asked = [x for node in order for x in node.inputs if x._retains_grad]
-    if root._retains_grad:
-        asked.append(root)
-    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
+def _retained(order):
+    """From rule to tensor, for the results of the rules in `order` that asked to keep their gradients."""
+    if not retained:
+        return {}
+    walked = set(order)
+    return {x._grad_fn: x for x in retained.values() if x._grad_fn in walked}
 
 
 def grad(output, inputs, gradient=None):
@@ -818,7 +821,7 @@ def grad(output, inputs, gradient=None):
         grads = {output: seed}
     else:
         keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
-        grads, _ = _gradients(output, _history(output), seed, keep)
+        grads = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -876,10 +879,8 @@ class CheckpointBackward(Function, op="checkpoint"):
             random.state = now
         keys = [x._grad_fn or x for x in (*leaves, *self.inputs[given:])]
         stop, root = set(keys), out._grad_fn or out
-        if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
-            grads = {root: grad}
-        else:
-            grads, _ = _gradients(out, _history(out, stop), grad)
+        computed = root is not out and root not in stop  # else f returned an input, or what has no history
+        grads = _gradients(out, _history(out, stop), grad) if computed else {root: grad}
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )
