@@ -335,11 +335,6 @@ class Function:
     def backward(self, grad):
         raise NotImplementedError(f"{type(self).__name__} does not say how gradients go back")
 
-    def run(self, grad):
-        """What `backward` returns, always as a tuple."""
-        grads = self.backward(grad)
-        return grads if type(grads) is tuple else (grads,)
-
     def check(self, grads):
         """Raise RuntimeError, naming this rule, unless each input that requires one has a gradient of its own shape and
         dtype.
@@ -365,7 +360,9 @@ class Function:
 
     def apply(self, grad):
         """The gradients of the inputs, one per input, checked."""
-        grads = self.run(grad)
+        grads = self.backward(grad)
+        if type(grads) is not tuple:
+            grads = (grads,)
         self.check(grads)
         return grads
 
@@ -2151,7 +2148,9 @@ def _gradients(root, order, seed, keep=()):
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
-        dinputs = node.run(grad) if _runner is None else _runner(node, grad)
+        dinputs = node.backward(grad) if _runner is None else _runner(node, grad)
+        if type(dinputs) is not tuple:
+            dinputs = (dinputs,)
         if len(dinputs) != len(node.inputs):
             node.check(dinputs)
         for x, dx in zip(node.inputs, dinputs):
