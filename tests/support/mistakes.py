@@ -8,7 +8,6 @@ A mistake may name the test that catches it, `caught_by = "test_file.py::test_na
 `--find` runs the tests of the lesson and prints the first that fails.
 """
 
-import compileall
 import contextlib
 import functools
 import gc
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from support.forks import in_fork, preload
+from support.forks import LIGHT, in_fork, preload
 from support.stages import COURSE, ROOT, write_stage
 from tito.testing import SECOND
 
@@ -82,34 +81,38 @@ def made(mistake, package):
         compiled.write_bytes(cache)
 
 
+def report(name, tests, expected, folder, find=False):
+    """Print how the tests end on the package in `folder`; what they said where that was not expected."""
+    code = in_fork(functools.partial(run, tests, folder, folder / "output"))
+    first = folder / "first"
+    print(f"{name}: {first.read_text(encoding='utf-8') if find and first.exists() else code}", flush=True)
+    first.unlink(missing_ok=True)
+    if code != expected:
+        print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
+
+
+def try_none(slug):
+    """Print the line of the lesson as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        report("no mistake", [f"tests/{slug}"], 0, write_stage(Path(folder), COURSE.module(slug).number))
+
+
 def try_all(slug, find=False):
     """Print the line of each mistake in the list of a lesson."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        package = write_stage(folder, COURSE.module(slug).number) / "tinytorch"
-        compileall.compile_dir(package, quiet=1)
-        entries = mistakes(slug)
+        folder = write_stage(Path(folder), COURSE.module(slug).number)
         gc.freeze()  # no fork need look at what was there before it
-
-        def report(name, tests, expected):
-            code = in_fork(functools.partial(run, tests, folder, folder / "output"))
-            first = folder / "first"
-            print(f"{name}: {first.read_text(encoding='utf-8') if find and first.exists() else code}", flush=True)
-            first.unlink(missing_ok=True)
-            if code != expected:
-                print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
-
-        report("no mistake", [f"tests/{slug}"], 0)
-        for mistake in entries:
+        for mistake in mistakes(slug):
             one = None if find else mistake.get("caught_by")
             tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", *LEFT_OUT]
             try:
-                with made(mistake, package):
-                    report(mistake["name"], tests, 1)
+                with made(mistake, folder / "tinytorch"):
+                    report(mistake["name"], tests, 1, folder, find)
             except ValueError as error:
                 print(f"{mistake['name']}: {error}", flush=True)
 
 
 if __name__ == "__main__":
-    preload("hypothesis", "numpy.random")
+    preload(*LIGHT)
+    try_none(sys.argv[1])
     try_all(sys.argv[1], "--find" in sys.argv)
