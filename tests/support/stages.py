@@ -31,7 +31,7 @@ def _fingerprint():
 
 def write_stage(folder, upto):
     """Write the package of modules 01..`upto` into `folder`, and return `folder`. Each is made once, and copied."""
-    kept = ROOT / ".pytest_cache" / "stages" / _fingerprint() / str(upto) / "tinytorch"
+    kept = ROOT / ".pytest_cache" / "packages" / _fingerprint() / str(upto) / "tinytorch"
     if not kept.is_dir():
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent.parent) as scratch:
