@@ -433,56 +433,67 @@ def attention(qkv, N, heads):
     return out, back
 
 
+def answering(x, *layers):
+    """x, and what the layers make of it added to it."""
+    out, back = chain(x, *layers)
+    out += x
+
+    def back_to_both(grad):
+        dx = back(grad)
+        dx += grad
+        return dx
+
+    return out, back_to_both
+
+
+def gpt_block(x, slots, N, heads):
+    n1, m1, w1, b1, w2, b2, n2, m2, w3, b3, w4, b4 = slots
+    x, attention_back = answering(
+        x,
+        lambda x: layer_norm(x, n1, m1),
+        lambda x: linear(x, w1, b1),
+        lambda x: attention(x, N, heads),
+        lambda x: linear(x, w2, b2),
+    )
+    x, mlp_back = answering(
+        x,
+        lambda x: layer_norm(x, n2, m2),
+        lambda x: linear(x, w3, b3),
+        gelu,
+        lambda x: linear(x, w4, b4),
+    )
+    return x, lambda grad: attention_back(mlp_back(grad))
+
+
 def gpt(heads):
     def network(slots, tokens):
         (N, T), E = tokens.shape, slots[0].value.shape[1]
-        table, places, *blocks = slots
+        table, places, *blocks, last_weight, last_bias = slots
         x, embedding_back = embedding(table, tokens)
         x += places.value[:T]
         x, backs = x.reshape(N * T, E), []
-
-        def answer(x, *layers):
-            """The stream with what the layers add to it."""
-            out, back = chain(x, *layers)
-            out += x
+        for i in range(0, len(blocks), 12):
+            x, back = gpt_block(x, blocks[i : i + 12], N, heads)
             backs.append(back)
-            return out
+        last, last_back = layer_norm(x, last_weight, last_bias)
 
-        for i in range(0, len(blocks) - 2, 12):
-            n1, m1, w1, b1, w2, b2, n2, m2, w3, b3, w4, b4 = blocks[i : i + 12]
-            x = answer(
-                x,
-                lambda x: layer_norm(x, n1, m1),
-                lambda x: linear(x, w1, b1),
-                lambda x: attention(x, N, heads),
-                lambda x: linear(x, w2, b2),
-            )
-            x = answer(
-                x,
-                lambda x: layer_norm(x, n2, m2),
-                lambda x: linear(x, w3, b3),
-                gelu,
-                lambda x: linear(x, w4, b4),
-            )
-        last, last_back = layer_norm(x, *blocks[-2:])
-
-        def back(grad):
+        def all_back(grad):
             np.matmul(grad.T, last, out=table.grad)
             dx = last_back(grad @ table.value)
             for back in reversed(backs):
-                dx += back(dx)
+                dx = back(dx)
             places.grad[...] = 0
             dx.reshape(N, T, E).sum(axis=0, out=places.grad[:T])
             embedding_back(dx)
 
-        return last @ table.value.T, back
+        return last @ table.value.T, all_back
 
     return network
 
 
 def write(arrays, heads, prompt, new):
-    """The `new` likeliest tokens after the list `prompt`, with keys and values kept. arrays: the parameters of a GPT."""
-    table, places, *blocks = [Slot(array, None) for array in arrays]
+    """The `new` likeliest tokens after the list `prompt`, keys and values kept. arrays: a GPT's parameters."""
+    table, places, *blocks, last_weight, last_bias = [Slot(array, None) for array in arrays]
     E, total = table.value.shape[1], len(prompt) + new
     D = E // heads
     kept = np.empty((len(blocks) // 12, 2, heads, total, D), np.float32)
@@ -505,7 +516,7 @@ def write(arrays, heads, prompt, new):
             x += linear(mixed, w2, b2)[0]
             x += linear(gelu(linear(layer_norm(x, n2, m2)[0], w3, b3)[0])[0], w4, b4)[0]
         start = len(tokens)
-        last = layer_norm(x[-1:], *blocks[-2:])[0]
+        last = layer_norm(x[-1:], last_weight, last_bias)[0]
         tokens.append(int((last @ table.value.T).argmax()))
     return tokens
 

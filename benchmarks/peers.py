@@ -213,7 +213,7 @@ _IN_AUTOGRAD = {"softmax": _softmax, "layer_norm": _layer_norm, "gelu": _gelu, "
 
 
 def operation(name, *constants):
-    """Who else has the operation: {library: function of (arrays, arriving) that builds}. See workloads.one_operation."""
+    """Who else has the operation: {library: function of (arrays, arriving) that builds}. See one_operation."""
 
     def in_autograd(arrays, arriving):
         return _autograd_operation(lambda np, *inputs: _IN_AUTOGRAD[name](np, *inputs, *constants), arrays, arriving)

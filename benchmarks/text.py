@@ -23,7 +23,7 @@ def made_up_text(size, seed=0):
     Deterministic, and as in natural text most words are among a few and new ones never end.
     """
     rng = random.Random(seed)
-    starts, middles, ends = "b br c ch d f g gr h k l m n p s sh st t th tr w".split(), "aeiouy", "d l m n r s t".split()
+    starts, middles, ends = "bcdfghklmnprstw", "aeiouy", "dlmnrst"
 
     def word():
         return "".join(
@@ -98,7 +98,7 @@ def encode(scale=1):
     """Encode a new text with merges learnt on another; what a tokenizer remembers of words is forgotten each time.
 
     The package takes three times as long over one long text as over portions of it, so it gets portions.
-   """
+    """
     learnt, new = texts(scale)
 
     def files():

@@ -10,25 +10,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import by_hand, peers
+from benchmarks import by_hand, peers, text
 
 WORKLOADS = {}
 
 
 class Workload(NamedTuple):
+    """Bars are pairs: for one thread and for two."""
+
     title: str
     build: Callable
-    at_most: tuple  # ratios to PyTorch that are accepted, at one thread and at two
-    stretch: tuple  # and hoped for
-    grows: str  # what the scale multiplies
-    beside: str  # the library that the ratios are to
+    at_most: tuple = (None, None)  # what is accepted of the ratio to `beside`
+    stretch: tuple = (None, None)  # and hoped for
+    grows: str = "batch"  # what the scale multiplies
+    beside: str = "torch"
+    seconds: tuple = (None, None)  # accepted and hoped for, where the bar is a time
+    memory: tuple = (None, None)  # accepted and hoped for, of the ratio of memory
 
 
-def workload(title, at_most=(None, None), stretch=(None, None), grows="batch", beside="torch"):
+def workload(title, **options):
     """File a workload under its function's name."""
 
     def file(function):
-        WORKLOADS[function.__name__] = Workload(title, function, at_most, stretch, grows, beside)
+        WORKLOADS[function.__name__] = Workload(title, function, **options)
         return function
 
     return file
@@ -210,12 +214,22 @@ def language_model(embed_dim, num_layers, num_heads, context, batch, others=None
     return training(ours, theirs, lambda: by_hand.gpt(num_heads), x, y, "AdamW", others, lr=1e-4)
 
 
-@workload("GPT 4 x 128, 4 heads, context 128, batch 8, AdamW, whole step", at_most=(1.25, 1.5), stretch=(1.0, 1.0))
+@workload(
+    "GPT 4 x 128, 4 heads, context 128, batch 8, AdamW, whole step",
+    at_most=(1.25, 1.5),
+    stretch=(1.0, 1.0),
+    memory=(1.5, 1.2),
+)
 def gpt(scale=1):
     return language_model(128, 4, 4, 128, scaled(8, scale), {"autograd": peers.autograd_gpt(4)})
 
 
-@workload("GPT 6 x 384, 6 heads, context 256, batch 4, AdamW, whole step", at_most=(1.25, 1.5), stretch=(1.05, 1.2))
+@workload(
+    "GPT 6 x 384, 6 heads, context 256, batch 4, AdamW, whole step",
+    at_most=(1.25, 1.5),
+    stretch=(1.05, 1.2),
+    memory=(1.5, 1.2),
+)
 def gpt_large(scale=1):
     return language_model(384, 6, 6, 256, scaled(4, scale))
 
@@ -497,3 +511,11 @@ def add(scale=1):
         return built(*(torch.tensor(values, requires_grad=True) for _ in range(2)), lambda out: out.detach().numpy())
 
     return {"tinytorch": in_tinytorch, "torch": in_torch, "numpy": lambda: built(values, values, lambda out: out)}
+
+
+WORKLOADS["bpe_train"] = Workload(
+    "BPE: learn 1,024 tokens from 1 MB of text", text.train, grows="text", beside="tokenizers", seconds=(2.0, 0.5)
+)
+WORKLOADS["bpe_encode"] = Workload(
+    "BPE: encode 1 MB of new text", text.encode, grows="text", beside="tokenizers", seconds=(1 / 3, 0.1)
+)
