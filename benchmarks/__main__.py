@@ -84,7 +84,7 @@ def time_it(options):
         if threads == 1 and not options.times_only:
             result["memory"] = {
                 library: next(run("--peak-of", library, name))
-                for library in ("tinytorch", work.beside, "numpy")
+                for library in ("tinytorch", work.beside)
                 if library in result["times"]
             }
             result["growth"] = sizes(work)
@@ -202,7 +202,12 @@ def main():
     if options.curve or options.names == ["growth"]:
         from benchmarks import growth
 
-        return growth.curve(options.curve) if options.curve else growth.draw(options.picture or OUT / "growth.png")
+        if options.curve:
+            return growth.curve(options.curve)
+        found = growth.draw(options.picture or OUT / "growth.png")
+        if options.json:
+            report.save(options.json, {**report.environment(), "growth": found, "results": []})
+        return
     if options.text:
         os.environ["BENCHMARK_TEXT"] = str(options.text.resolve())
     if options.results:

@@ -322,7 +322,8 @@ def one_operation(ours, theirs, hand, *shapes, others=None):
     """Forward and backward of an operation on random numbers; the gradients that arrive are random too.
 
     ours, theirs   functions of (F, *inputs), F being nn.functional
-    hand           function of the slots of the inputs that returns out, back; back returns the gradient of the first
+    hand           function of the slots of the inputs that returns out, back; back returns the gradient of the first;
+                   None: nobody wrote it
     others         {library: function of (arrays, grad) that builds}
     """
     rng = np.random.default_rng(0)
@@ -377,7 +378,9 @@ def one_operation(ours, theirs, hand, *shapes, others=None):
 
         return step, numbers
 
-    built = {"tinytorch": in_tinytorch, "torch": in_torch, "numpy": in_numpy}
+    built = {"tinytorch": in_tinytorch, "torch": in_torch}
+    if hand is not None:
+        built["numpy"] = in_numpy
     for library, build in (others or {}).items():
         built[library] = lambda build=build: build(arrays, arriving)
     return built
