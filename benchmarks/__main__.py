@@ -65,13 +65,15 @@ def time_it(options):
         built = {library: build() for library, build in work.build().items() if not absent(library)}
         check(built, work.beside)
         steps = {library: step for library, (step, _) in built.items()}
-        times = measure.interleaved(steps, options.rounds, options.seconds)
+        clock = measure.clock_for(threads)
+        times = measure.interleaved(steps, options.rounds, options.seconds, clock)
         bars = {"at_most": work.at_most, "stretch": work.stretch}
         result = {
             "name": name,
             "title": work.title,
             "threads": threads,
             "beside": work.beside,
+            "clock": clock.__name__,
             **{bar: values[threads - 1] if threads <= 2 else None for bar, values in bars.items()},
             "seconds": work.seconds,
             "memory_bars": work.memory,
@@ -97,7 +99,7 @@ def sizes(work):
     times = {library: [] for library in libraries}
     for scale in SCALES:
         steps = {library: work.build(scale)[library]()[0] for library in libraries}
-        for library, found in measure.interleaved(steps, rounds=3, seconds=0.1).items():
+        for library, found in measure.interleaved(steps, 3, 0.1, measure.clock_for(1)).items():
             times[library].append(statistics.median(found["rounds"]))
     pairs = [slice(i, i + 2) for i in range(len(SCALES) - 1)]
     exponents = {

@@ -120,7 +120,7 @@ def curve(name):
             built = {library: build() for library, build in found.build(size).items() if library in LIBRARIES}
             check(built, "torch")
             steps = {library: step for library, (step, _) in built.items()}
-            for library, times in measure.interleaved(steps, rounds=5, seconds=0.05).items():
+            for library, times in measure.interleaved(steps, 5, 0.05, measure.clock_for(1)).items():
                 values[library].append(times["minimum"])
     print(json.dumps(values))
 
@@ -193,6 +193,6 @@ EXPLANATION = f"""How time and memory grow.
 Both axes are logarithmic: a power of the size is
 a straight line, and its exponent the slope, fitted
 over the upper half of the sizes (by logarithm).
-Float32, one thread each, both in turns.
+Float32, one thread each, both in turns, in the\ntime of the processor.
 
 {report.processor()}"""

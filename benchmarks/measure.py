@@ -8,28 +8,37 @@ import time
 from pathlib import Path
 
 
-def calls_for(step, seconds):
+def clock_for(threads):
+    """Which clock to time work on that many threads with.
+
+    One thread: the time that the processor spent on this process, so that other programs do not count. Several: the
+    time that passed, for which the machine must be otherwise idle.
+    """
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def calls_for(step, seconds, clock):
     """How many calls of `step` take about `seconds`."""
     step()
-    start = time.perf_counter()
+    start = clock()
     step()
-    return max(1, min(1000, int(seconds / max(time.perf_counter() - start, 1e-9))))
+    return max(1, min(1000, int(seconds / max(clock() - start, 1e-9))))
 
 
-def interleaved(steps, rounds=5, seconds=0.3):
+def interleaved(steps, rounds=5, seconds=0.3, clock=time.perf_counter):
     """Time the functions in the dictionary `steps` in turn, A B A B ...
 
     Returns for each name {"minimum": fastest call, "rounds": median call of each round}, in seconds.
     """
-    calls = {name: calls_for(step, seconds) for name, step in steps.items()}
+    calls = {name: calls_for(step, seconds, clock) for name, step in steps.items()}
     found = {name: {"minimum": math.inf, "rounds": []} for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             times = []
             for _ in range(calls[name]):
-                start = time.perf_counter()
+                start = clock()
                 step()
-                times.append(time.perf_counter() - start)
+                times.append(clock() - start)
             found[name]["minimum"] = min(found[name]["minimum"], *times)
             found[name]["rounds"].append(statistics.median(times))
     return found
