@@ -63,6 +63,7 @@ def environment():
         "cores": cores(),
         "python": platform.python_version(),
         "versions": versions(),
+        "libraries": blas(),
     }
 
 
@@ -111,7 +112,7 @@ def row(result, libraries):
     line += number(result["at_most"]) + " " + number(result["stretch"])
     line += "".join(number(ratios.get(library, {}).get("median"), 10) for library in libraries)
     line += number(memory_ratio(result), 9)
-    exponents = result.get("growth", {}).get("exponents", {}).get("tinytorch")
+    exponents = (result.get("growth") or {}).get("exponents", {}).get("tinytorch")
     if exponents:
         line += "  " + " ".join(f"{p:.2f}" for p in exponents) + f" ({result['growth']['of']})"
     return line.rstrip()

@@ -6,6 +6,7 @@ merges part somewhere, and the two vocabularies must compress alike, not be alik
 same merges, and must return the same ids.
 """
 
+import functools
 import os
 import random
 import tempfile
@@ -17,6 +18,7 @@ import numpy as np
 VOCABULARY = 1024
 
 
+@functools.cache
 def made_up_text(size, seed=0):
     """About `size` characters of lines of words that do not exist, the n-th commonest one 1 / n as common as the first.
 
