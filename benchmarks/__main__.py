@@ -52,12 +52,13 @@ def with_medians(times):
 
 
 def time_it(options):
-    """Time the workloads in this process, and print one result in JSON for each."""
+    """Time the workloads in this process; print in JSON the libraries that run threads, then a result for each."""
     from benchmarks.peers import absent
     from benchmarks.workloads import WORKLOADS, check
 
     (threads,) = options.threads
     limit(threads)
+    print(json.dumps({"libraries": report.libraries()}), flush=True)
     for name in options.names or WORKLOADS:
         work = WORKLOADS[name]
         if absent(work.beside):
@@ -168,8 +169,11 @@ def everything(options):
     print(report.heading(libraries))
     arguments = ["--time", "--rounds", options.rounds, "--seconds", options.seconds]
     arguments += ["--times-only"] * options.times_only
+    where["libraries"] = {}
     for threads in options.threads:
-        for result in run(*options.names, *arguments, "--threads", threads, threads=threads):
+        lines = run(*options.names, *arguments, "--threads", threads, threads=threads)
+        where["libraries"][threads] = next(lines)["libraries"]
+        for result in lines:
             results.append(result)
             print("\n".join([report.row(result, libraries), *report.remarks(result)]), flush=True)
     if not options.names:

@@ -33,8 +33,8 @@ def processor():
     return names[0] if names else platform.machine()
 
 
-def blas():
-    """The libraries under NumPy (and PyTorch) that run threads, if threadpoolctl is there to ask."""
+def libraries():
+    """What this process has loaded that runs threads, BLAS above all, if threadpoolctl is there to ask."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
@@ -63,7 +63,6 @@ def environment():
         "cores": cores(),
         "python": platform.python_version(),
         "versions": versions(),
-        "libraries": blas(),
     }
 
 
@@ -189,7 +188,8 @@ def compare(old, new, noise=NOISE):
 
 
 def picture(content, file):
-    """Bars of how many times as long as PyTorch we take, and by hand, with marks where the bars "at most" are."""
+    """Bars from 1, PyTorch, to the left where we are faster and to the right where slower; so are those by hand. Marks
+    show what is accepted at most."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -198,30 +198,37 @@ def picture(content, file):
         raise ValueError("a picture needs results with ratios, and there are none")
     counts = sorted({r["threads"] for r in results})
     titles = list(dict.fromkeys(r["title"] for r in results))
-    height = 1.6 + 0.42 * len(titles)
-    figure = Figure(figsize=(7 + 4.5 * len(counts), height), layout="constrained")
+    figure = Figure(figsize=(5 + 4.5 * len(counts), 1.6 + 0.42 * len(titles)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, threads in zip(figure.subplots(1, len(counts), sharey=True, squeeze=False)[0], counts):
+    panels = figure.subplots(1, len(counts), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, threads in zip(panels, counts):
         for result in (r for r in results if r["threads"] == threads):
-            y = titles.index(result["title"])
-            for library, shift, color in (("tinytorch", -0.2, "tab:blue"), ("numpy", 0.2, "tab:gray")):
-                if library in result["ratios"]:
-                    value = result["ratios"][library]["median"]
-                    axes.barh(y + shift, value, 0.38, color=color, label=called(library))
-                    axes.text(value, y + shift, f" {value:.2f}", va="center", fontsize=7)
-            if result["at_most"]:
-                axes.plot([result["at_most"]] * 2, [y - 0.45, y + 0.45], color="tab:red", lw=2, label="at most")
+            _bars(axes, titles.index(result["title"]), result)
         axes.axvline(1, color="black", lw=0.8)
-        axes.set_xscale("log")
-        axes.set_xlabel("times as long as PyTorch eager (tokenizers for BPE)")
         axes.set_title(f"{threads} thread{'s' * (threads > 1)} each", fontsize=10)
+        axes.set_xlabel("times as long as PyTorch eager (BPE: as tokenizers)")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.12)
-    axes = figure.axes[0]
-    axes.set_yticks(range(len(titles)), titles, fontsize=8)
-    axes.invert_yaxis()
-    legend = {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3, frameon=False)
+    ticks = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
+    panels[0].set(xscale="log", xlim=(LEFT, 10), xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks])
+    panels[0].minorticks_off()
+    panels[0].set_yticks(range(len(titles)), titles, fontsize=8)
+    panels[0].invert_yaxis()
+    shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"{content['processor']}, {content['date'][:10]}", fontsize=9)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=110)
+
+
+LEFT = 0.09  # the edge of the picture; what is beyond it is said in numbers
+
+
+def _bars(axes, y, result):
+    for library, shift, color in (("tinytorch", -0.2, "tab:blue"), ("numpy", 0.2, "tab:gray")):
+        if library in result["ratios"]:
+            value = result["ratios"][library]["median"]
+            axes.barh(y + shift, value - 1, 0.38, left=1, color=color, label=called(library))
+            side = "left" if value >= 1 or value < 1.5 * LEFT else "right"
+            axes.text(max(value, LEFT), y + shift, f" {value:.2f} ", va="center", ha=side, fontsize=7, clip_on=True)
+    if result["at_most"]:
+        axes.plot([result["at_most"]] * 2, [y - 0.45, y + 0.45], color="tab:red", lw=2, label="at most")
