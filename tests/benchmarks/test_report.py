@@ -74,6 +74,7 @@ class TestFile:
         with pytest.raises(ValueError, match="a.json"):
             report.load(tmp_path / "a.json")
 
+    @pytest.mark.skipif(sys.platform == "darwin", reason="threadpoolctl does not know Apple's BLAS")
     def test_the_blas_is_named_where_somebody_knows_it(self):
         pytest.importorskip("threadpoolctl", reason="it is what knows")
         np.ones((2, 2)) @ np.ones((2, 2))
@@ -149,3 +150,25 @@ class TestPicture:
 def test_an_unknown_workload_is_refused_before_anything_runs(monkeypatch, capsys):
     assert run(monkeypatch, "mpl") == 2
     assert "there is no workload mpl; there are mlp, lenet" in capsys.readouterr().err
+
+
+class TestFromMeasurementToFile:
+    @pytest.fixture
+    def measured(self, monkeypatch, capsys):
+        """The lines of a process that times `add`."""
+        pytest.importorskip("torch", reason="times are beside PyTorch's")
+        options = ("--time", "--threads", 1, "--rounds", 2, "--seconds", 0.001, "--times-only")
+        assert run(monkeypatch, "add", *options) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    def test_what_is_measured_is_printed_saved_and_comparable(self, monkeypatch, measured, tmp_path, capsys):
+        monkeypatch.setattr(command, "run", lambda *arguments, threads: iter(measured))
+        file = tmp_path / "a.json"
+        assert run(monkeypatch, "add", "--threads", 1, "--json", file) == 0
+        (saved,) = report.load(file)["results"]
+        assert saved["times"].keys() == {"tinytorch", "torch", "numpy"}
+        assert len(saved["times"]["torch"]["rounds"]) == 2
+        assert saved["clock"] == "process_time"
+        assert saved["ratios"]["tinytorch"]["median"] > 0
+        assert "x + y on 8 elements, recorded, 1,000 times" in capsys.readouterr().out
+        assert run(monkeypatch, "--results", file, "--compare", file) == 0
