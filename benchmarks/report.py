@@ -229,6 +229,8 @@ def _bars(axes, y, result):
             value = result["ratios"][library]["median"]
             axes.barh(y + shift, value - 1, 0.38, left=1, color=color, label=called(library))
             side = "left" if value >= 1 or value < 1.5 * LEFT else "right"
-            axes.text(max(value, LEFT), y + shift, f" {value:.2f} ", va="center", ha=side, fontsize=7, clip_on=True)
+            place = max(value, LEFT) * (1.03 if side == "left" else 1 / 1.03)
+            white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+            axes.text(place, y + shift, f"{value:.2f}", va="center", ha=side, fontsize=7, bbox=white, zorder=3)
     if result["at_most"]:
         axes.plot([result["at_most"]] * 2, [y - 0.45, y + 0.45], color="tab:red", lw=2, label="at most")
