@@ -59,3 +59,12 @@ def test_the_same_seed_repeats_bit_for_bit(runs, threads):
 def test_the_number_of_threads_changes_nothing_but_rounding(runs):
     assert np.isfinite(runs["one"]).all()
     assert_close(runs["two"], runs["one"], rtol=1e-4, atol=1e-5)
+
+
+def test_one_variable_bounds_the_threads_of_numpys_products():
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    asks = "import tinytorch, threadpoolctl; print(*(i['num_threads'] for i in threadpoolctl.threadpool_info()))"
+    command = [sys.executable, "-c", asks]
+    done = subprocess.run(command, env=environment | {"TINYTORCH_NUM_THREADS": "1"}, capture_output=True, check=True)
+    assert set(done.stdout.split()) == {b"1"}
