@@ -9,14 +9,35 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "_ext"))
 
 import lessons  # noqa: E402
+import reference  # noqa: E402
+
+from tito.course import Course  # noqa: E402
 
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TINYTORCH_LESSONS": str(ROOT / "modules")}
-lessons.write(HERE / "lessons")
+course = Course.load(ROOT)
+lessons.write(course, HERE / "lessons")
+lessons.write_if_changed(HERE / "api" / "generated" / "doors.md", reference.doors(course))
+del course  # Sphinx keeps what it finds here
 
 project = "TinyTorch"
 author = copyright = "The authors of TinyTorch"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "sphinx_design"]
-exclude_patterns = ["_build", "_ext"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "reference",
+]
+exclude_patterns = ["_build", "_ext", "_templates"]
+templates_path = ["_templates"]
+highlight_language = "text"
+add_module_names = False
+python_use_unqualified_type_names = True
+autodoc_preserve_defaults = True
+suppress_warnings = ["ref.python"]  # an annotation such as `bytes`, which several classes have as an attribute too
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -40,4 +61,5 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
 }

@@ -6,12 +6,9 @@
 
 import hashlib
 import re
-from pathlib import Path
 
-from tito.course import Course
 from tito.lesson import DIRECTIVE, FENCE, emptied
 
-ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"(^```.*?^```|`[^`]*`|<summary>.*?</summary>)", re.MULTILINE | re.DOTALL)
 MENTION = re.compile(r"\b((?:module|lesson) (\d\d))\b")
 
@@ -78,17 +75,20 @@ def preparation(course, module):
     )
 
 
-def write(folder):
-    """Write the page of every lesson into `folder`, and nothing else there."""
+def write(course, folder):
+    """Write the page of every lesson into `folder`, where nothing else stays."""
     import nbformat
 
-    course = Course.load(ROOT)
-    folder.mkdir(exist_ok=True)
     wanted = {f"{module.slug}.ipynb": module for module in course.modules}
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         if path.name not in wanted:
             path.unlink()
     for name, module in wanted.items():
-        text = nbformat.writes(page(course, module)) + "\n"
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
-            (folder / name).write_text(text, encoding="utf-8")
+        write_if_changed(folder / name, nbformat.writes(page(course, module)) + "\n")
+
+
+def write_if_changed(path, text):
+    """Leave a file alone that says this already: Sphinx would read it anew."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
