@@ -20,7 +20,7 @@ lessons.write_if_changed(HERE / "api" / "generated" / "doors.md", reference.door
 del course  # Sphinx keeps what it finds here
 
 project = "TinyTorch"
-author = copyright = "The authors of TinyTorch"
+author = "The authors of TinyTorch"
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -56,10 +56,13 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_context = {"default_mode": "auto"}  # light or dark as the reader's machine, until the switch is used
 html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "navbar_persistent": [],
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": "<p>Times and sizes in the lessons are those of the machine that made this book.</p>",
 }

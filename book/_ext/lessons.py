@@ -10,7 +10,7 @@ import re
 from tito.lesson import DIRECTIVE, FENCE, emptied
 
 CODE = re.compile(r"(^```.*?^```|`[^`]*`|<summary>.*?</summary>)", re.MULTILINE | re.DOTALL)
-MENTION = re.compile(r"\b((?:module|lesson) (\d\d))\b")
+MENTION = re.compile(r"\b((?:[Mm]odule|[Ll]esson) (\d\d))\b")
 
 
 def page(course, module):
@@ -23,7 +23,7 @@ def page(course, module):
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cells.append(_cell("markdown", linked(cell.source, course, module)))
-        elif FENCE.search(cell.source) or any(FENCE.match(line) for line in cell.source.splitlines()):
+        elif any(map(FENCE.match, cell.source.splitlines())):
             task = shown(emptied(cell.source, module.number))
             cells.append(_cell("markdown", f"```{{code-block}} python\n:class: task\n\n{task}\n```"))
             one = _cell("code", shown(cell.source), tags=["hide-input"])
