@@ -54,6 +54,7 @@ html_theme = "sphinx_book_theme"
 html_title = "TinyTorch"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_context = {"default_mode": "auto"}  # light or dark as the reader's machine, until the switch is used

@@ -10,6 +10,7 @@ import re
 from tito.lesson import DIRECTIVE, FENCE, emptied
 
 CODE = re.compile(r"(^```.*?^```|`[^`]*`|<summary>.*?</summary>)", re.MULTILINE | re.DOTALL)
+FOLDED = {"code_prompt_show": "One solution", "code_prompt_hide": "One solution"}
 MENTION = re.compile(r"\b((?:[Mm]odule|[Ll]esson) (\d\d))\b")
 
 
@@ -26,9 +27,7 @@ def page(course, module):
         elif any(map(FENCE.match, cell.source.splitlines())):
             task = shown(emptied(cell.source, module.number))
             cells.append(_cell("markdown", f"```{{code-block}} python\n:class: task\n\n{task}\n```"))
-            one = _cell("code", shown(cell.source), tags=["hide-input"])
-            one.metadata["mystnb"] = {"code_prompt_show": "One solution", "code_prompt_hide": "One solution"}
-            cells.append(one)
+            cells.append(_cell("code", shown(cell.source), tags=["hide-input"], mystnb=FOLDED))
         elif source := shown(cell.source):
             cells.append(_cell("code", source))
     for number, cell in enumerate(cells):
@@ -39,9 +38,12 @@ def page(course, module):
 
 
 def _cell(kind, source, **metadata):
-    from nbformat import v4
+    from nbformat import from_dict
 
-    return (v4.new_markdown_cell if kind == "markdown" else v4.new_code_cell)(source, metadata=metadata)
+    return from_dict(
+        {"cell_type": kind, "metadata": metadata, "source": source}
+        | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+    )
 
 
 def shown(source):
@@ -63,7 +65,7 @@ def linked(text, course, module):
 
 
 def preparation(course, module):
-    """The first cell, which nobody sees. It names what the lesson runs on, so that it is run again when that changes."""
+    """The first cell, which nobody sees. It names what the lesson runs on: when that changes, it is run again."""
     mark = hashlib.sha256()
     for each in course.modules[: module.number - 1]:
         mark.update(course.source(each).read_bytes())

@@ -46,9 +46,12 @@ def _table(rows, known):
     out += [".. list-table::", "   :class: arguments", ""]
     for name, text in cells:
         shape = SHAPE.match(text)[0]
-        between = " " if text[len(shape) :].startswith(" ") else "\\ "
         meaning = _prose([text[len(shape) :]], known)
-        out += [f"   * - ``{name}``", f"     - ``{shape}``{between}{meaning}".rstrip() if shape else f"     - {meaning}"]
+        if shape and meaning:
+            shape = f"``{shape}``" + (" " if text[len(shape)] == " " else "\\ ")
+        elif shape:
+            shape = f"``{shape}``"
+        out += [f"   * - ``{name}``", f"     - {shape}{meaning}"]
     return [*out, "", *([_prose(after, known), ""] if after else [])]
 
 
