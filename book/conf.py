@@ -33,6 +33,7 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates"]
 templates_path = ["_templates"]
 highlight_language = "text"
+smartquotes = False
 add_module_names = False
 python_use_unqualified_type_names = True
 autodoc_preserve_defaults = True
@@ -57,6 +58,7 @@ html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = html_domain_indices = False  # the search and the page of the doors do better
 html_context = {"default_mode": "auto"}  # light or dark as the reader's machine, until the switch is used
 html_theme_options = {
     "use_download_button": False,

@@ -7,6 +7,7 @@ and what is aligned in columns (name, shape, meaning) becomes a table.
 import ast
 import inspect
 import re
+import types
 
 NAME = r"\*{0,2}[A-Za-z_][\w.]*"
 ARGUMENT = re.compile(rf"({NAME}(?:, {NAME})*)  +(?=\S)")
@@ -51,7 +52,8 @@ def _table(rows, known):
             shape = f"``{shape}``" + (" " if text[len(shape)] == " " else "\\ ")
         elif shape:
             shape = f"``{shape}``"
-        out += [f"   * - ``{name}``", f"     - {shape}{meaning}"]
+        names = ", ".join(f"``{each}``" for each in name.split(", "))
+        out += [f"   * - {names}", f"     - {shape}{meaning}"]
     return [*out, "", *([_prose(after, known), ""] if after else [])]
 
 
@@ -94,6 +96,12 @@ def process(app, what, name, obj, options, lines):
     lines[:] = rest(lines, known)
 
 
+def skip(app, what, name, obj, skipped, options):
+    """Leave out what is Python's own, such as a counter's next, with Python's docstring."""
+    return True if isinstance(obj, types.MethodWrapperType) else None
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip)
     return {"version": "1", "parallel_read_safe": True}

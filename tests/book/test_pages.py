@@ -91,7 +91,7 @@ DOCSTRING = """What it does, with x * y and `Linear`.
 x       (..., in)   what goes in
 scale   a number,
         or `None`
-weights (in, out)
+a, b    (in, out)
 returns (N,), of `x`
 And the rest.
 
@@ -108,7 +108,7 @@ REST = r"""What it does, with x \* y and \ :py:obj:`Linear`\ .
      - ``(..., in)`` what goes in
    * - ``scale``
      - a number, or \ :py:obj:`None`\
-   * - ``weights``
+   * - ``a``, ``b``
      - ``(in, out)``
    * - ``returns``
      - ``(N,)``\ , of \ ``x``\
