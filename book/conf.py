@@ -6,14 +6,19 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path[:0] = [str(ROOT), str(HERE / "_ext")]  # this course, not one that is installed
 
 import lessons  # noqa: E402
 import reference  # noqa: E402
 
 from tito.course import Course  # noqa: E402
 
-os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TINYTORCH_LESSONS": str(ROOT / "modules")}
+os.environ |= {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+    "TINYTORCH_LESSONS": str(ROOT / "modules"),
+}
 course = Course.load(ROOT)
 lessons.write(course, HERE / "lessons")
 lessons.write_if_changed(HERE / "api" / "generated" / "doors.md", reference.doors(course))
