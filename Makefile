@@ -34,8 +34,10 @@ journey: setup
 	$(BIN)/python -m pytest tests/tito/test_journey.py tests/tito/test_nbgrader.py
 
 # the book, into book/_build/html: the first time every lesson is run, later those that changed
+# (Sphinx would not warn again of a page it has read: after a warning it reads all of them)
 book: $(VENV)/installed-book
-	$(BIN)/python -m sphinx -b html -d book/_build/doctrees -W --keep-going book book/_build/html
+	$(BIN)/python -m sphinx -b html -d book/_build/doctrees -W --keep-going book book/_build/html \
+		|| { rm -rf book/_build/doctrees; exit 1; }
 
 # every page in a headless Chromium, which must be there: narrow and wide, links, search, light and dark
 book-test: book
