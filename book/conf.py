@@ -54,6 +54,7 @@ nb_execution_in_temp = True
 nb_execution_show_tb = True  # a cell that raises is a warning, and so an error, once all pages are made
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_render_image_options = {"alt": "What the code above draws."}
 nb_ipywidgets_js = {}  # nothing is fetched from elsewhere
 
 html_theme = "sphinx_book_theme"

@@ -4,6 +4,7 @@ Two lessons of it in every run of the tests; all of them with TINYTORCH_JOURNEY=
 """
 
 import os
+import re
 
 import pytest
 
@@ -89,3 +90,30 @@ def test_a_milestone_runs_on_it(learner):
     done = learner.types("tito", "milestone", "run", "01")
     assert done.returncode == 0, done.stderr
     assert "PASS" in done.stdout
+
+
+@pytest.mark.skipif(WAY is not COURSE.modules, reason="runs all checks of a lesson: make journey")
+def test_the_guide_for_learners_shows_what_tito_prints(programs, tmp_path):
+    guide = (ROOT / "book" / "learner.md").read_text(encoding="utf-8")
+    made = Learner(programs, tmp_path / "home" / "my-tinytorch")
+    made.types("tito", "init", "my-tinytorch", where=made.folder.parent)
+    lesson = made.folder / made.types("tito", "start", "01").stdout.strip()
+    wrote = solutions(COURSE, COURSE.module(1))
+
+    fill(lesson, {"tensor-as-array": wrote["tensor-as-array"]})
+    (shown,) = re.findall(r"```text\n(PASS.*?\n)```", guide, re.DOTALL)
+    done = made.types("tito", "test", "01", "-k", "DtypeOfWhatGoesIn")
+    assert [line for line in done.stdout.splitlines() if not line.startswith("SKIP")] == shown.splitlines()
+
+    slip = wrote["tensor-reductions"].replace('sum(axis=axes, keepdims=keepdims), "sum"', 'sum(axis=axes), "sum"')
+    assert slip != wrote["tensor-reductions"]
+    fill(lesson, wrote | {"tensor-reductions": slip})
+    (shown,) = re.findall(r"```text\n(01_tensor Tensor.*?)\n```", guide, re.DOTALL)
+    done = made.types("tito", "test", "01")
+    first, last = done.stderr.splitlines()
+    printed = [first, *(line for line in done.stdout.splitlines() if not line.startswith("PASS")), last]
+    assert without_times("\n".join(printed)) == without_times(shown)
+
+
+def without_times(text):
+    return re.sub(r"in \d+\.\d s", "in some time", text)
