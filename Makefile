@@ -39,8 +39,10 @@ book: $(VENV)/installed-book
 	$(BIN)/python -m sphinx -b html -d book/_build/doctrees -W --keep-going book book/_build/html \
 		|| { rm -rf book/_build/doctrees; exit 1; }
 
-# every page in a headless Chromium, which must be there: narrow and wide, links, search, light and dark
-book-test: book
+# every page, written anew, in a headless Chromium, which must be there: narrow and wide, links, search, light and dark
+book-test:
+	rm -rf book/_build/html
+	$(MAKE) book
 	TINYTORCH_BOOK=1 $(BIN)/python -m pytest tests/book
 
 $(VENV)/installed-book: $(STAMP)
