@@ -7,7 +7,7 @@
 import hashlib
 import re
 
-from tito.lesson import DIRECTIVE, FENCE, emptied
+from tito.lesson import DIRECTIVE, EMPTY, FENCE, emptied
 
 CODE = re.compile(r"(^```.*?^```|`[^`]*`|<summary>.*?</summary>)", re.MULTILINE | re.DOTALL)
 FOLDED = {"code_prompt_show": "One solution", "code_prompt_hide": "One solution"}
@@ -26,7 +26,9 @@ def page(course, module):
             cells.append(_cell("markdown", linked(cell.source, course, module)))
         elif any(map(FENCE.match, cell.source.splitlines())):
             task = shown(emptied(cell.source, module.number))
-            cells.append(_cell("markdown", f"```{{code-block}} python\n:class: task\n\n{task}\n```"))
+            empty = ",".join(str(number) for number, line in enumerate(task.split("\n"), 1) if EMPTY.match(line))
+            options = f":class: task\n:emphasize-lines: {empty}"
+            cells.append(_cell("markdown", f"```{{code-block}} python\n{options}\n\n{task}\n```"))
             cells.append(_cell("code", shown(cell.source), tags=["hide-input"], mystnb=FOLDED))
         elif source := shown(cell.source):
             cells.append(_cell("code", source))

@@ -40,6 +40,12 @@ def test_every_solution_is_folded_below_its_task(lesson):
     assert len(blanks) == len(found) > 3
     for solutions, (task, solved) in zip(blanks, found):
         assert task.count('raise NotImplementedError("module ') == len(solutions)
+        head, _, code = task.partition("\n\n")
+        lines = code.split("\n")
+        marked = re.search(r"^:emphasize-lines: (.*)$", head, re.MULTILINE)[1].split(",")
+        assert [lines[int(number) - 1].split("(")[0].strip() for number in marked] == [
+            "raise NotImplementedError"
+        ] * len(solutions)
         assert [solution for solution in solutions if solution in task or solution not in solved] == []
 
 
