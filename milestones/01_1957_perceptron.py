@@ -17,6 +17,7 @@ Picture   outputs/01_1957_perceptron.png: the line it found, and its mistakes ro
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ import numpy as np
 import tinytorch
 from tinytorch import nn, optim
 from tinytorch.nn import functional as F
+from tito import pictures
 
 ROUNDS, GOAL = 100, 0.97
 
@@ -73,16 +75,7 @@ def picture(path, machine, x, labels, new, new_labels, mistakes):
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    across = np.linspace(-1.05, 1.05, 200, dtype=np.float32)
-    grid = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
-    field = scores(machine, grid).reshape(200, 200)
-    left.contourf(across, across, field, levels=[-np.inf, 0, np.inf], colors=["#fde0c5", "#d3e5f2"])
-    left.contour(across, across, field, levels=[0], colors="#444444", linewidths=1)
-    for label, colour, marker in ((-1, "#d95f02", "o"), (1, "#1f78b4", "s")):
-        chosen = x[labels == label]
-        left.scatter(
-            *chosen.T, s=22, c=colour, marker=marker, edgecolors="white", linewidths=0.5, label=f"label {label:+d}"
-        )
+    pictures.boundary(partial(scores, machine), x, labels, ["label -1", "label +1"], left)
     wrong = new[answers(machine, new) != new_labels]
     left.scatter(
         *wrong.T, s=45, c="black", marker="x", label=f"new points it gets wrong ({len(wrong)} of {len(new):,})"

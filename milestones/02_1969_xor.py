@@ -21,6 +21,7 @@ Picture   outputs/02_1969_xor.png: what each of the two can draw, and their loss
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ import numpy as np
 import tinytorch
 from tinytorch import nn, optim
 from tinytorch.nn import functional as F
+from tito import pictures
 
 STEPS, STUCK, GOAL = 300, 0.80, 0.99
 
@@ -75,15 +77,9 @@ def picture(path, models, losses, x, yes):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(14, 5.4), layout="constrained")
-    across = np.linspace(-2.1, 2.1, 200, dtype=np.float32)
-    grid = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
     for axis, (name, model) in zip(axes, models.items()):
-        field = scores(model, grid).reshape(200, 200)
-        axis.contourf(across, across, field, levels=[-np.inf, 0, np.inf], colors=["#fde0c5", "#d3e5f2"])
-        axis.contour(across, across, field, levels=[0], colors="#444444", linewidths=1)
-        for answer, colour, marker, label in ((0, "#d95f02", "o", "no"), (1, "#1f78b4", "s", "yes: exactly one is on")):
-            chosen = x[yes[:, 0] == answer]
-            axis.scatter(*chosen.T, s=14, c=colour, marker=marker, edgecolors="white", linewidths=0.4, label=label)
+        pictures.boundary(partial(scores, model), x, yes, ["no", "yes: exactly one is on"], axis)
+        axis.get_legend().remove()
         axis.set(title=f"{name}: {accuracy(model, x, yes):.1%} right", xlabel="first input", ylabel="second input")
         axis.set(xticks=[-1, 1], xticklabels=["off", "on"], yticks=[-1, 1], yticklabels=["off", "on"])
         axis.set_box_aspect(1)

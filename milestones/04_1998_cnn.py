@@ -37,6 +37,7 @@ from tinytorch.core.training import CosineSchedule, Trainer
 from tinytorch.data import datasets
 from tinytorch.data.loader import DataLoader
 from tinytorch.data.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip
+from tito import pictures
 
 EPOCHS = {"digits": 20, "cifar10": 6}
 BATCH = {"digits": 32, "cifar10": 128}
@@ -97,15 +98,6 @@ def shown(image):
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
 
 
-def tiles(figure, pictures, title, **options):
-    figure.suptitle(title, fontsize=11)
-    columns = 4 if len(pictures) == 16 else 8
-    for axis, one in zip(figure.subplots(len(pictures) // columns, columns).flat, pictures):
-        axis.imshow(one, **options)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_color("#bbbbbb")
-
-
 def picture(path, model, image, caption, table, names, history, title):
     import matplotlib
 
@@ -120,11 +112,12 @@ def picture(path, model, image, caption, table, names, history, title):
     axis.imshow(shown(image), cmap="gray_r")
     axis.axis("off")
     weights = model[0].weight.numpy()
-    bound = float(abs(weights).max())
-    signs = {"cmap": "RdBu", "vmin": -bound, "vmax": bound}  # of no effect on filters in colour
-    meaning = "in the picture's colours" if weights.shape[1] == 3 else "blue: for ink, red: against"
-    tiles(filters, [shown(w) if len(w) == 3 else w[0] for w in weights], f"First layer: filters ({meaning})", **signs)
-    tiles(seen, maps(model, image), "What each of them sees in it", cmap="gray_r")
+    colour, columns = weights.shape[1] == 3, 4 if len(weights) == 16 else 8
+    meaning = "in the picture's colours" if colour else "blue: for ink, red: against"
+    filters.suptitle(f"First layer: filters ({meaning})", fontsize=11)
+    pictures.tiles(weights, columns=columns, together=not colour, figure=filters)
+    seen.suptitle("What each of them sees in it", fontsize=11)
+    pictures.tiles(maps(model, image), columns=columns, together=False, figure=seen)
 
     left, right = below.subfigures(1, 2)
     axis = left.subplots()

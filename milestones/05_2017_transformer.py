@@ -35,6 +35,7 @@ from tinytorch.core.training import CosineSchedule, clip_grad_norm
 from tinytorch.data.datasets import tiny_shakespeare
 from tinytorch.nn import functional as F
 from tinytorch.text.tokenization import BPETokenizer, CharTokenizer
+from tito import pictures
 
 LETTERS, LENGTH, GOAL = 26, 16, 0.95
 QUESTIONS = Path(__file__).resolve().parent / "data" / "questions.txt"
@@ -199,10 +200,7 @@ def picture(path, model, reversals, history, title):
     figure = plt.figure(figsize=(13, 7.5), layout="constrained")
     above, below = figure.subfigures(2, 1)
     above.suptitle("To reverse, place t looks at place 15 - t: attention, mean of 200 sequences")
-    for axis, weights, name in zip(above.subplots(1, 3), [*maps, maps.mean(axis=0)], ["head 1", "head 2", "both"]):
-        image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-        axis.set(title=name, xlabel="looks at place", ylabel="place", xticks=[0, 5, 10, 15], yticks=[0, 5, 10, 15])
-    above.colorbar(image, ax=above.axes, label="share")
+    pictures.attention(np.stack([*maps, maps.mean(axis=0)]), titles=["head 1", "head 2", "both"], figure=above)
     left, right = below.subplots(1, 2)
     for rows, name, colour in zip(reversals, ["sees only itself", "attends to all"], ["#b2182b", "#1f78b4"]):
         steps, _, unseen = np.array(rows).T

@@ -74,6 +74,7 @@ The cells that try things out need a clock and a look at sizes.
 # %%
 import sys
 import time
+import timeit
 
 
 def milliseconds(run, repeats=5):
@@ -229,7 +230,10 @@ rest.
 
 - `data` is the array. Assigning to it counts as a change: `_version` goes up, and module 05 will notice if it still
   needed the old values. Elements written through a tensor change all its views as well, so `written` remembers which
-  memory, and when.
+  memory, and when. One clock, `tick`, numbers the operations and the changes.
+- `_data` is what stands behind it. An operation on numbers without axes does not give an array in NumPy but a *scalar* of
+  type `np.float32` or the like. It computes several times faster than an array of shape `()` (you will measure it), but
+  it cannot be written into. So it stays a scalar until somebody asks for `data`.
 - `requires_grad`, `grad` and the names with an underscore are for module 05. They cost nothing while unused: they are
   attributes of the class, and an object gets its own only when one is set.
 - `__array_ufunc__ = None` tells NumPy to keep its hands off: `array + tensor` then asks the tensor.
@@ -241,6 +245,9 @@ rest.
 # %%
 #| export
 tick = itertools.count(1).__next__  # a number for each recorded operation and each write, in the order they happen
+retained = (
+    weakref.WeakValueDictionary()
+)  # by their id, the tensors that keep their gradient although they are no leaves
 written = {}  # from the id of an array to (weak reference to it, tick of the last write into its memory)
 
 
@@ -259,6 +266,12 @@ def _note_write(array):
         written[key] = weakref.ref(owner, lambda _: written.pop(key, None)), tick()
 
 
+def _get_data(self):
+    if isinstance(self._data, np.generic):
+        self._data = np.asarray(self._data)
+    return self._data
+
+
 def _set_data(self, array):
     if not hasattr(array, "__array_function__"):
         array = as_array(array, self._data.dtype if self._data.dtype.kind == "f" else None)
@@ -268,6 +281,20 @@ def _set_data(self, array):
         _note_write(array)
     self._data = array
     self._version += 1
+
+
+_latest = 0  # the tick of the last change of any tensor in place
+
+
+def _last_change():
+    """That tick: a graph born later need not ask what has changed."""
+    return _latest
+
+
+def _set_version(self, count):
+    global _latest
+    self._changes = count
+    self._changed = _latest = tick()
 
 
 def _set_requires_grad(self, flag):
@@ -296,16 +323,18 @@ class Tensor:
     grad = None
     _grad_fn = None  # the rule that knows how to send gradients back, if this was computed and tracked
     _requires_grad = False
-    _retains_grad = False  # keep the gradient although this is not a leaf
     _used = False  # some recorded operation has this as an input
-    _version = 0  # how often `data` was replaced or written to
+    _changes = 0  # how often `data` was replaced or written to
+    _changed = 0  # the tick of the last time
 
     def __init__(self, data, requires_grad=False, dtype=None):
-        self._data = as_array(data, dtype)
+        array = as_array(data, dtype)
+        self._data = array if array.ndim else array[()]
         if requires_grad:
             self.requires_grad = True
 
-    data = property(attrgetter("_data"), _set_data, doc="The ndarray. Assigning to it counts as a change in place.")
+    data = property(_get_data, _set_data, doc="The ndarray. Assigning to it counts as a change in place.")
+    _version = property(attrgetter("_changes"), _set_version, doc="How often the data was changed in place.")
     requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad, doc="Whether gradients flow to this.")
 
     # What it is
@@ -332,7 +361,7 @@ class Tensor:
         return permute(self, *range(self.ndim)[::-1])
 
     def __repr__(self):
-        values = np.array2string(self._data, separator=", ", prefix="Tensor(", precision=4)
+        values = np.array2string(self.data, separator=", ", prefix="Tensor(", precision=4)
         shape = f", shape={self.shape}" if self.size > np.get_printoptions()["threshold"] or self.size == 0 else ""
         dtype = f", dtype={self.dtype}" if self.dtype not in (np.float32, np.int64, np.bool_) else ""
         grad = ", requires_grad=True" if self.requires_grad else ""
@@ -369,7 +398,7 @@ class Tensor:
         return int(self.item())
 
     def __array__(self, dtype=None, copy=None):
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     # Out of the box, and in again
 
@@ -381,18 +410,18 @@ class Tensor:
 
     def numpy(self):
         """The ndarray itself, not a copy."""
-        return self._data
+        return self.data
 
     def tolist(self):
         return self._data.tolist()
 
     def detach(self):
         """The same array without its history: no gradient passes."""
-        return from_numpy(self._data)
+        return from_numpy(self.data)
 
     def copy(self):
         """An equal tensor with an array of its own; gradients pass through."""
-        return result(self._data.copy(), "copy", self)
+        return result(self.data.copy(), "copy", self)
 
     def astype(self, dtype):
         """The same values in another dtype (this very tensor if it has it); gradients pass between floating dtypes."""
@@ -401,7 +430,7 @@ class Tensor:
     def __deepcopy__(self, memo):
         if self._grad_fn is not None:
             raise RuntimeError("only leaf tensors can be deep-copied; detach() this one first")
-        out = Tensor(self._data, dtype=self.dtype)
+        out = Tensor(self.data, dtype=self.dtype)
         if "_requires_grad" in vars(self):  # said of this tensor, be it True or False
             out._requires_grad = self._requires_grad
         return out
@@ -424,7 +453,7 @@ class Tensor:
 
     def retain_grad(self):
         """Ask `backward` to keep the gradient of this tensor although it is not a leaf."""
-        self._retains_grad = True
+        retained[id(self)] = self
 
     # Arithmetic
 
@@ -503,15 +532,15 @@ class Tensor:
 
     def __invert__(self):
         _needs_bits("~", self)
-        return result(~self._data, "invert", self)
+        return result(~self.data, "invert", self)
 
     def any(self, axis=None, keepdims=False):
         axes = normalize_axes("any", self, axis)
-        return result(self._data.any(axis=axes, keepdims=keepdims), "any", self)
+        return result(self.data.any(axis=axes, keepdims=keepdims), "any", self)
 
     def all(self, axis=None, keepdims=False):
         axes = normalize_axes("all", self, axis)
-        return result(self._data.all(axis=axes, keepdims=keepdims), "all", self)
+        return result(self.data.all(axis=axes, keepdims=keepdims), "all", self)
 
     # In place
 
@@ -679,12 +708,8 @@ listens. We take the second way, and it has one gate:
 ```
 
 **Write `result`.** Make an empty tensor with `Tensor.__new__(Tensor)` (a tensor without `__init__`, so nothing is
-copied or converted), give it the array as `_data`, and tell `_recorder` if there is one. The end is given: it tells a
+copied or converted), give it what was computed as `_data`, array or scalar, and tell `_recorder` if there is one. The end is given: it tells a
 second listener, with which module 14 will measure, and which hears of everything whether or not gradients are recorded.
-
-One trap: NumPy's sums, and operations on arrays without axes, do not return an array but a *scalar* of type
-`np.float32` or the like, which cannot be written into and has no in-place arithmetic. Such a thing is an instance of
-`np.generic`; `np.asarray` makes it an array of shape `()`.
 
 `result(np.float32(3), "three").data` is `array(3., dtype=float32)`.
 
@@ -736,8 +761,12 @@ def from_numpy(array) -> Tensor:
     array_like = isinstance(array, np.ndarray) or hasattr(array, "__array_function__")
     if not array_like or array.dtype.kind not in "biuf":
         raise TypeError(f"from_numpy needs an array of numbers, got {type(array).__name__}; Tensor(data) takes more")
+    return _box(array)
+
+
+def _box(data):
     boxed = Tensor.__new__(Tensor)
-    boxed._data = array
+    boxed._data = data
     return boxed
 
 
@@ -751,7 +780,7 @@ def result(array, op, *inputs, **saved) -> Tensor:
     """
     ### BEGIN SOLUTION
     out = Tensor.__new__(Tensor)
-    out._data = np.asarray(array) if isinstance(array, np.generic) else array
+    out._data = array
     if _recorder is not None:
         _recorder(out, op, inputs, saved)
     ### END SOLUTION
@@ -772,6 +801,18 @@ def listen(out, op, inputs, saved):
 before = set_recorder(listen)
 print(double(x))
 set_recorder(before)
+
+# %% [markdown]
+"""
+And the scalars? Here is one addition in each form. A graph of very many tiny operations, as some models of physics or
+finance are, lives on the first line.
+"""
+
+# %%
+number = np.float32(0.5)
+for kind, a in (("scalar", number), ("array of shape ()", np.asarray(number)), ("array of shape (1,)", number[None])):
+    seconds = timeit.repeat("a + a", globals={"a": a}, number=1000, repeat=20)
+    print(f"{kind:20} {1e9 * min(seconds) / 1000:5.0f} ns")
 
 # %% [markdown]
 """
@@ -1051,7 +1092,9 @@ def _operand(op, value, other):
             value = int(value)  # an np.int64 too large would wrap around without a word
             dtype = np.int64 if dtype.kind == "b" else dtype
     try:
-        return from_numpy(np.asarray(value, dtype, like=other._data))
+        if isinstance(other._data, np.generic):
+            return _box(np.asarray(value, dtype)[()])  # a number beside a number
+        return _box(np.asarray(value, dtype, like=other._data))
     except OverflowError:
         raise ValueError(f"{op}: {value} does not fit the tensor's {dtype}; x.astype('int64') first") from None
 
@@ -1063,6 +1106,8 @@ def pair(op: str, a, b, broadcast: bool = True) -> tuple[Tensor, Tensor]:
     if not isinstance(b, Tensor):
         b = _operand(op, b, a)
     x, y = a._data, b._data
+    if type(x) is type(y) and isinstance(x, np.generic):  # two numbers of one kind: nothing to agree on
+        return a, b
     if x.dtype != y.dtype:
         dtype = _common_dtype(x.dtype, y.dtype)
         a, b = astype(a, dtype), astype(b, dtype)
@@ -1112,11 +1157,12 @@ is one line each: NumPy's operator on the two arrays, boxed and announced under 
 
 <details><summary>Hint 1</summary>
 
-The array of `a` is `a.data`. What `result` wants, in this order: the array, the name, the inputs.
+What `a` holds is `a._data` (array or scalar, whichever computes faster; `a.data` would make an array of it first). What
+`result` wants, in this order: the array, the name, the inputs.
 </details>
 <details><summary>Hint 2</summary>
 
-For `add` the array is `a.data + b.data`, the name `"add"`, the inputs `a` and `b`.
+For `add` the array is `a._data + b._data`, the name `"add"`, the inputs `a` and `b`.
 </details>
 """
 
@@ -1127,7 +1173,7 @@ def add(a: _Operand, b: _Operand) -> Tensor:
     """Element by element sum; shapes broadcast as in NumPy."""
     a, b = pair("add", a, b)
     ### BEGIN SOLUTION
-    return result(a.data + b.data, "add", a, b)
+    return result(a._data + b._data, "add", a, b)
     ### END SOLUTION
 
 
@@ -1135,7 +1181,7 @@ def sub(a: _Operand, b: _Operand) -> Tensor:
     """Element by element difference; shapes broadcast."""
     a, b = pair("sub", a, b)
     ### BEGIN SOLUTION
-    return result(a.data - b.data, "sub", a, b)
+    return result(a._data - b._data, "sub", a, b)
     ### END SOLUTION
 
 
@@ -1143,7 +1189,7 @@ def mul(a: _Operand, b: _Operand) -> Tensor:
     """Element by element product; shapes broadcast."""
     a, b = pair("mul", a, b)
     ### BEGIN SOLUTION
-    return result(a.data * b.data, "mul", a, b)
+    return result(a._data * b._data, "mul", a, b)
     ### END SOLUTION
 
 
@@ -1152,7 +1198,7 @@ def div(a: _Operand, b: _Operand) -> Tensor:
     a, b = pair("div", a, b)
     a, b = floating(a), floating(b)
     ### BEGIN SOLUTION
-    return result(a.data / b.data, "div", a, b)
+    return result(a._data / b._data, "div", a, b)
     ### END SOLUTION
 
 
@@ -1220,7 +1266,7 @@ def exp(x: Tensor) -> Tensor:
     """e to the power x, element by element."""
     x = floating(x)
     ### BEGIN SOLUTION
-    out = np.exp(x.data)
+    out = np.exp(x._data)
     return result(out, "exp", x, out=out)
     ### END SOLUTION
 
@@ -1229,7 +1275,7 @@ def log(x: Tensor) -> Tensor:
     """Natural logarithm, element by element; -inf at 0 and NaN below, with NumPy's warning."""
     x = floating(x)
     ### BEGIN SOLUTION
-    return result(np.log(x.data), "log", x)
+    return result(np.log(x._data), "log", x)
     ### END SOLUTION
 
 
@@ -1237,7 +1283,7 @@ def sqrt(x: Tensor) -> Tensor:
     """Square root, element by element."""
     x = floating(x)
     ### BEGIN SOLUTION
-    out = np.sqrt(x.data)
+    out = np.sqrt(x._data)
     return result(out, "sqrt", x, out=out)
     ### END SOLUTION
 
@@ -1259,19 +1305,19 @@ def pow(a: _Operand, b: _Operand) -> Tensor:
     a, b = pair("pow", a, b)
     if a.dtype.kind in "iu" and b.size and b.data.min() < 0:
         raise ValueError(f"pow of integers needs exponents >= 0, got {b.data.min()}; x.astype('float32') first")
-    return result(power(a.data, b.data), "pow", a, b)
+    return result(power(a._data, b._data), "pow", a, b)
 
 
 def neg(x: Tensor) -> Tensor:
     """-x, element by element."""
     x = as_tensor(x)
-    return result(-x.data, "neg", x)
+    return result(-x._data, "neg", x)
 
 
 def abs(x: Tensor) -> Tensor:
     """Distance from zero, element by element; the gradient at 0 is 0."""
     x = as_tensor(x)
-    return result(np.abs(x.data), "abs", x)
+    return result(np.abs(x._data), "abs", x)
 
 
 def _compare(compare, a, b):
@@ -2008,7 +2054,7 @@ def _write(x, index, value):
     """x[index] = value, into the array itself."""
     if _recorder is not None and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         raise RuntimeError("x[...] = value would lose a gradient; use where() or cat(), or write under no_grad()")
-    x._data[_index(index)] = value._data if isinstance(value, Tensor) else value
+    x.data[_index(index)] = value.data if isinstance(value, Tensor) else value
     x._version += 1
     _note_write(x._data)
 

@@ -68,6 +68,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 
+from tito import pictures
 from tinytorch.core.tensor import manual_seed, randn, set_recorder
 
 # %% [markdown]
@@ -596,6 +597,37 @@ left.set_ylim(-1.5, 4)
 left.legend(fontsize=7)
 right.set_title("slope")
 plt.show()
+
+# %% [markdown]
+"""
+Where a curve is flat, a change of the input changes nothing: what lies there cannot be told apart, and module 05 will
+add that it cannot be learnt from. Once that is harmless. What if the output of one bend goes into the next, ten times in
+a row, each time through a random matrix? `pictures` is a drawer of ready-made drawings that comes with the course; this
+one has a row per layer.
+"""
+
+
+# %%
+def through(function, scale, shift=0.0, depth=10):
+    """What `function` makes of 100 random signals in each of `depth` layers with weights of this size."""
+    rng, signal = np.random.default_rng(0), randn(100, 64, rng=0)
+    for number in range(1, depth + 1):
+        signal = function(signal @ Tensor(rng.normal(0, scale / 8, (64, 64))) + shift)
+        yield f"{function.__name__} {number}", signal.data
+
+
+for chosen in (through(tanh, 5.0), through(sigmoid, 1.0), through(relu, 1.4, shift=-0.3)):
+    pictures.activations(chosen)
+plt.show()
+
+# %% [markdown]
+"""
+Three ways to lose a signal. A tanh whose weights are too large: in every layer most values are stuck at -1 or 1, where
+the curve is flat. A sigmoid: in a few layers all signals have become the same one, and what is left of the deviation are
+differences between units, not between signals; every unit is *dead*. A relu with an offset just below 0: each layer is
+flat for more values than the one before, and in the end nearly every unit is dead. Module 03 chooses weights with
+which none of this happens.
+"""
 
 # %% [markdown]
 """

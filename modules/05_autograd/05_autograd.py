@@ -61,6 +61,7 @@ import math
 from operator import attrgetter
 
 import numpy as np
+from numpy import ndarray
 
 from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
@@ -68,9 +69,11 @@ from tinytorch.core.tensor import (
     as_array,
     generator,
     get_recorder,
+    _last_change,
     _memory,
     power,
     result,
+    retained,
     set_recorder,
     tick,
     written,
@@ -82,7 +85,20 @@ import tracemalloc
 
 import matplotlib.pyplot as plt
 
-from tinytorch.core.activations import ReLU, gelu, leaky_relu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
+from tito import pictures
+from tinytorch.core.activations import (
+    ReLU,
+    Sigmoid,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from tinytorch.core.layers import Linear, Sequential, linear
 from tinytorch.core.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from tinytorch.core.tensor import arange, cat, einsum, manual_seed, randn
@@ -249,16 +265,15 @@ that every line of the table above answered:
 ```
 
 A rule is easy to get wrong, and a wrong gradient does not crash: the model just learns badly. What can be checked
-cheaply should be, every time, and the message should name the rule. `apply` is `backward` with these checks. (Two more
-things are noted at birth, the number of the operation and how often its inputs had been changed; the engine needs them
-later.)
+cheaply should be, every time, and the message should name the rule. `apply` is `backward` with such a check. (One more
+thing is noted at birth, the number of the operation; the engine needs it later.)
 
-**Write the checks of `apply`.** At this point `grads` is a tuple. Raise RuntimeError, with `{self}` in the message, if
+**Write `check`.** `grads` is a tuple. Raise RuntimeError, with `{self}` in the message, if
 
 1. there are not as many gradients as inputs;
 2. for an input that requires a gradient: it is None, its shape is not the input's, or its dtype is not.
 
-What comes back for an input that requires none does not matter. If all is well, the tuple is returned.
+What comes back for an input that requires none does not matter. If all is well, nothing happens.
 
 A rule that returns an array of shape (2,) for an input of shape (3,) must lead to a RuntimeError that contains both
 shapes, and the advice to sum over stretched axes (you will see why under un-broadcasting).
@@ -273,8 +288,8 @@ shapes, and the advice to sum over stretched axes (you will see why under un-bro
 </details>
 <details><summary>Hint 3</summary>
 
-In the loop three `if` with a `raise` each, in this order: the gradient is None; its `shape` differs from that of
-`x._data`; its `dtype` differs. After the loop comes the return.
+In the loop three `if` with a `raise` each, in this order: the gradient is None; its `shape` differs from that of x; its
+`dtype` differs.
 </details>
 """
 
@@ -293,7 +308,7 @@ class Function:
     """
 
     rules = {}
-    __slots__ = ("birth", "inputs", "saved", "version")
+    __slots__ = ("birth", "inputs", "saved")
 
     def __init_subclass__(cls, op=None):
         filed = Function.rules.get(op)
@@ -308,11 +323,6 @@ class Function:
         self.inputs = inputs
         self.saved = saved
         self.birth = tick()
-        version = 0
-        for x in inputs:
-            version += x._version
-            x._used = True
-        self.version = version  # grows if anybody changes an input in place
 
     def __repr__(self):
         return f"<{type(self).__name__}>"
@@ -325,34 +335,36 @@ class Function:
     def backward(self, grad):
         raise NotImplementedError(f"{type(self).__name__} does not say how gradients go back")
 
-    def apply(self, grad):
-        """The gradients of the inputs, checked: one per input, each with its input's shape and dtype.
-
-        Raises RuntimeError naming the rule that is wrong.
+    def check(self, grads):
+        """Raise RuntimeError, naming this rule, unless each input that requires one has a gradient of its own shape and
+        dtype.
         """
-        grads = self.backward(grad)
-        if type(grads) is not tuple:
-            grads = (grads,)
         ### BEGIN SOLUTION
         if len(grads) != len(self.inputs):
             raise RuntimeError(f"{self} returned {len(grads)} gradients for {len(self.inputs)} inputs")
         for i, (x, g) in enumerate(zip(self.inputs, grads)):
             if not x._requires_grad:
                 continue
-            data = x._data
             if g is None:
                 raise RuntimeError(f"{self} returned no gradient for input {i}, which requires one")
             if isinstance(g, Tensor) or not hasattr(g, "dtype"):
                 raise RuntimeError(f"{self} returned a {type(g).__name__} for input {i}; gradients are arrays")
-            if g.shape != data.shape:
+            if g.shape != x.shape:
                 raise RuntimeError(
-                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {data.shape}; "
+                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {x.shape}; "
                     "if the operation broadcasts, its rule must sum over the stretched axes (unbroadcast)"
                 )
-            if g.dtype != data.dtype:
-                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {data.dtype}")
-        return grads
+            if g.dtype != x.dtype:
+                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {x.dtype}")
         ### END SOLUTION
+
+    def apply(self, grad):
+        """The gradients of the inputs, one per input, checked."""
+        grads = self.backward(grad)
+        if type(grads) is not tuple:
+            grads = (grads,)
+        self.check(grads)
+        return grads
 
 
 # %%
@@ -392,8 +404,8 @@ With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `ou
 
 <details><summary>Hint 1</summary>
 
-`record` hears of *every* operation, so the usual way out should come first and be cheap: a loop over `inputs` that
-leaves with `break` at the first tensor that requires a gradient, and an `else` of that loop that returns.
+`record` hears of *every* operation, so it should be cheap: one loop over `inputs`, which sets a flag if one of them
+requires a gradient. (Such an input is marked as `_used`, too: from then on `x += y` on it is refused.)
 </details>
 <details><summary>Hint 2</summary>
 
@@ -412,12 +424,11 @@ Two assignments end it: True to `_requires_grad`, and to `_grad_fn` the rule cal
 def record(out, op, inputs, saved):
     """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
     ### BEGIN SOLUTION
+    needed = False
     for x in inputs:
         if x._requires_grad:
-            break
-    else:
-        return
-    if out._data.dtype.kind != "f":
+            needed = x._used = True
+    if not needed or out._data.dtype.kind != "f":
         return
     rule = Function.rules.get(op)
     if rule is None:
@@ -595,8 +606,8 @@ length 1 that the sum dropped.
 # %% nbgrader={"grade": false, "grade_id": "autograd-unbroadcast", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def unbroadcast(grad, shape):
-    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`."""
-    if grad.shape == shape:
+    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None stays."""
+    if grad is None or grad.shape == shape:
         return grad
     ### BEGIN SOLUTION
     extra = grad.ndim - len(shape)
@@ -660,21 +671,25 @@ is summed.
 ```
 
 A rule may skip the work for an input that requires no gradient, by returning None for it. For add there is nothing to
-skip. For a product it is half of the work, and one operand is often a constant, as in `0.5 * x`.
+skip. For a product it is half of the work, and one operand is often a constant, as in `0.5 * x`. And where the operands
+have the same shape, nothing was stretched: `AddBackward` and `MulBackward` then return at once, which matters in graphs
+of very small operations, where a call of `unbroadcast` takes longer than the product. (For the same reason they read
+`_data`, a scalar where there are no axes, and leave it to others to make arrays of scalars.)
 
 **Write the four rules.** Each returns two gradients, un-broadcast to the shapes of a and b. For `SubBackward`,
-`MulBackward` and `DivBackward`, None for an input that does not require one.
+`MulBackward` and `DivBackward`, None for an input that does not require one; `unbroadcast` hands None on.
 
 For `a = [1, 2]`, `b = [3, 5]` and grad `[1, 10]`: mul gives da `[3, 50]`, db `[1, 20]`; div gives da `[0.333, 2]`, db
 `[-0.111, -0.8]`.
 
 <details><summary>Hint 1</summary>
 
-Values are `a.data` and `b.data`, arrays; gradients are arrays too. Tensors would be recorded, and the rule with them.
+Values are `a.data` and `b.data`, or `a._data` and `b._data`; gradients are arrays too. Tensors would be recorded, and the
+rule with them.
 </details>
 <details><summary>Hint 2</summary>
 
-A conditional expression per input: `unbroadcast(..., a.shape) if a.requires_grad else None`.
+A conditional expression per input, `... if a.requires_grad else None`. Then un-broadcast to `a.shape` and `b.shape`.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -692,6 +707,8 @@ class AddBackward(Function, op="add"):
     def backward(self, grad):
         a, b = self.inputs
         ### BEGIN SOLUTION
+        if a._data.shape == b._data.shape:
+            return grad, grad
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
         ### END SOLUTION
 
@@ -715,10 +732,11 @@ class MulBackward(Function, op="mul"):
     def backward(self, grad):
         a, b = self.inputs
         ### BEGIN SOLUTION
-        return (
-            unbroadcast(grad * b.data, a.shape) if a.requires_grad else None,
-            unbroadcast(grad * a.data, b.shape) if b.requires_grad else None,
-        )
+        da = grad * b._data if a._requires_grad else None
+        db = grad * a._data if b._requires_grad else None
+        if a._data.shape == b._data.shape:
+            return da, db
+        return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
         ### END SOLUTION
 
 
@@ -1963,33 +1981,32 @@ While we are at it, check everything *before* the first gradient is computed, so
 - **A second walk.** The engine takes the inputs away from each rule that it has run, to free their memory. So a rule
   whose `inputs` is None has been walked already: raise `_freed(node)`.
 - **A change in place.** The rule of `x * y` computes with the values of x and y at the time of `backward`. If
-  someone has written into x in the meantime, the gradient is quietly wrong. Every tensor counts such changes in
-  `_version`, and the rule noted the sum over its inputs at birth, as `version`. If the sum is another one now: raise
-  `_changed(node)`. For an input that was itself *computed*, any version but 0 is a change, even if it happened before
-  this rule was born: the rule that computed it may have saved the very array (as exp does). (A write into the same
-  memory through *another* tensor, a view of it say, raises no version here. `_refuse_written` looks for those; given.)
+  someone has written into x in the meantime, the gradient is quietly wrong. Births and changes are numbered by one
+  clock. So if the last change of *any* tensor is older than the first rule of this graph, and while one trains it
+  nearly always is, all is well, at the price of one comparison. If not, `_refuse_changed` looks closely (given): an
+  input must not have changed since the birth of the rule, nor may its memory, through a view of it say. An input that
+  was itself *computed* must not have changed at all: the rule that computed it may have saved the very array, as exp
+  does.
 
-**Write the loop of `_history`.** Take a rule from `unvisited`, check it as above, and put every rule behind its inputs
-into `found` and `unvisited`, unless it is there already or is in `stop`. In the end return what was found, the latest
-birth first.
+**Write the loop of `_history`.** Walk over `found`, which grows as you go. Refuse a rule that was freed; append every
+rule behind its inputs, unless it is `known` already or is in `stop`. In the end return what was found, the latest birth
+first.
 
 For `y = x + x; z = y * y`: two rules, MulBackward and then AddBackward, each once.
 
 <details><summary>Hint 1</summary>
 
-`while unvisited:` with `pop()`. `found` is a set: asking it is fast, and each rule is entered once although many paths
-lead there.
+A list may be appended to while a `for` walks over it: the loop then comes to the new elements as well.
 </details>
 <details><summary>Hint 2</summary>
 
-Add up the versions in the same loop over the inputs that looks for earlier rules. `math.nan` is equal to no number, and
-stays NaN whatever is added: a sum that is certain to differ.
+`found` keeps what is to be visited, `known` is a set with the same rules: asking a set is fast, and each rule is entered
+once although many paths lead there.
 </details>
 <details><summary>Hint 3</summary>
 
-In the loop: add the version; `earlier` is the input's `_grad_fn`; if None, `continue`; if the version is not 0, make the
-sum NaN; if new, add it to both collections. After the loop compare with the rule's `version`. The order comes from
-`sorted` with `key=attrgetter("birth")`.
+`earlier` is an input's `_grad_fn`. If it is not None, not in `known` and not in `stop`: add it to both. The order comes
+from `sorted` with `key=attrgetter("birth")`.
 </details>
 """
 
@@ -2010,44 +2027,37 @@ def _changed(node):
     )
 
 
-def _refuse_written(root, nodes):
-    """Raise if memory that the rules read was written to after their birth, through a view or a detached tensor."""
-    last = max((when for _, when in list(written.values())), default=0)
-    for node in nodes:
-        if node.birth < last:  # mostly nothing was written since, and this loop has nothing to do
-            for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
-                if written.get(id(_memory(x._data)), (None, 0))[1] > node.birth:
-                    raise _changed(node)
+def _refuse_changed(root, order):
+    """Raise if what the rules read was changed after their birth: the tensor itself, or the memory of its array through
+    a view or a detached tensor. A result must not have changed at all: its rule may have saved the very array.
+    """
+    if _last_change() < order[-1].birth:  # mostly nothing was changed since the graph began
+        return
+    if root._changed:
+        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
+    for node in order:
+        for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
+            last = max(x._changed, written.get(id(_memory(x._data)), (None, 0))[1])
+            if last > node.birth or (x._changed and x._grad_fn is not None):
+                raise _changed(node)
 
 
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
     An operation comes after all that it was computed from, so the order of birth is a topological order, and no
-    recursion is needed. Everything is checked here, before any gradient is computed.
+    recursion is needed.
     """
-    if root._version:
-        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
-    found = {root._grad_fn}
-    unvisited = [root._grad_fn]
+    found, known = [root._grad_fn], {root._grad_fn}
     ### BEGIN SOLUTION
-    while unvisited:
-        node = unvisited.pop()
+    for node in found:
         if node.inputs is None:
             raise _freed(node)
-        version = 0
         for x in node.inputs:
-            version += x._version
             earlier = x._grad_fn
-            if earlier is None:
-                continue
-            if x._version:  # a result is born with version 0, and its rule may have saved the array that changed
-                version = math.nan
-            if earlier not in found and earlier not in stop:
-                found.add(earlier)
-                unvisited.append(earlier)
-        if version != node.version:
-            raise _changed(node)
+            if earlier is not None and earlier not in known and earlier not in stop:
+                known.add(earlier)
+                found.append(earlier)
     return sorted(found, key=attrgetter("birth"), reverse=True)
     ### END SOLUTION
 
@@ -2075,17 +2085,20 @@ here belong to someone else. `AddBackward` hands one and the same array to both 
    the rule of out     x += g       y -> g        x has 2, as it should; y is handed the same array, and has 2, not 1
 ```
 
-So keep a set `own` of keys whose array may be written to. The first array that arrives is stored as it is, not copied.
-It is our own if the rule made it for this input alone: it is not the `grad` that came in, it is no view of something
-(its `base` is None), and it was not returned for two inputs at once. When a second one arrives, add in place if the
-array is our own. Otherwise make the sum as a new array, which is our own from then on.
+So the first array that arrives is stored as it is, and not touched. When a second one comes, make the sum as a new array.
+That one is ours, and nobody else's: note the key in the set `own`. A third gradient, and all that follow, are added to
+it in place. (Arrays of embeddings and of shared weights are large, and may get many.)
 
 And as soon as a rule has run, it lets go of its inputs and saved arrays (given). With them goes, if nobody else holds
 it, all that lies behind: **memory shrinks while backward walks.**
 
+The engine runs rules by the hundred thousand, and `check` walks over the inputs that it is about to walk over itself. So
+the loop looks first whether all is as usual: a scalar of the same type, or an array with the same shape and dtype.
+Whatever is not, `check` looks at.
+
 **Write the inner part of `_gradients`.** `dinputs` is what the rule `node` made of `grad` (`_runner` is a door for module
-14, which will stand there with a clock). For every input that requires a gradient, with
-`key` its rule, or itself if it is a leaf: store, add in place, or add and store, as above.
+14, which will stand there with a clock), and `dx` the gradient of an input `x` that requires one. With `key` its rule,
+or itself if it is a leaf: store, add in place, or add and store, as above.
 
 For `x = [1, 2]`, `y = [3, 4]` and `L = ((x + y) + x).sum()`: x has `[2, 2]`, y has `[1, 1]`.
 
@@ -2095,13 +2108,12 @@ For `x = [1, 2]`, `y = [3, 4]` and `L = ((x + y) + x).sum()`: x has `[2, 2]`, y 
 </details>
 <details><summary>Hint 2</summary>
 
-Whether one array was returned twice: compare the number of gradients with that of different `id`s among them. Compute it
-once per rule, before the loop.
+Look up `key` once for each: not there yet, or in `own`, or there and somebody else's.
 </details>
 <details><summary>Hint 3</summary>
 
-Three branches: `key not in grads` (store; add to `own` under the three conditions); `key in own` (in place); neither
-(store the sum of both, and add the key to `own`).
+Three branches: `key not in grads` (store); `key in own` (in place); neither (store the sum of both, and add the key to
+`own`).
 </details>
 """
 
@@ -2126,36 +2138,39 @@ def _gradients(root, order, seed, keep=()):
     """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
     gradient.
 
-    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
-    keys whose arrays belong to nobody else and may be changed in place.
+    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. The arrays may belong
+    to others, too: read them only.
     """
+    _refuse_changed(root, order)
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
-        dinputs = node.apply(grad) if _runner is None else _runner(node, grad)
-        ### BEGIN SOLUTION
-        distinct = len(dinputs) == 1 or len(set(map(id, dinputs))) == len(dinputs)
+        dinputs = node.backward(grad) if _runner is None else _runner(node, grad)
+        if type(dinputs) is not tuple:
+            dinputs = (dinputs,)
+        if len(dinputs) != len(node.inputs):
+            node.check(dinputs)
         for x, dx in zip(node.inputs, dinputs):
             if not x._requires_grad:
                 continue
+            data, kind = x._data, type(dx)
+            if kind is not type(data) or (kind is ndarray and (dx.shape != data.shape or dx.dtype != data.dtype)):
+                node.check(dinputs)
+            ### BEGIN SOLUTION
             key = x._grad_fn or x
             if key not in grads:
                 grads[key] = dx
-                if distinct and dx is not grad and dx.base is None:
-                    own.add(key)
             elif key in own:
                 grads[key] += dx
             else:
                 grads[key] = grads[key] + dx
                 own.add(key)
-        ### END SOLUTION
+            ### END SOLUTION
         node.inputs = node.saved = None
-    own.difference_update(kept)
-    return grads | kept, own
+    return grads | kept
 
 
 def _seed(tensor, gradient, who):
@@ -2171,7 +2186,7 @@ def _seed(tensor, gradient, who):
                 f"{who} starts from a single number, got shape {tensor.shape}; "
                 "reduce it with .mean() or .sum(), or pass the gradient of that shape"
             )
-        return np.ones_like(tensor.data)
+        return np.ones_like(tensor._data)[()]
     if not isinstance(gradient, np.ndarray) or gradient.dtype != tensor.dtype:  # else no copy: rules only read it
         gradient = as_array(gradient, tensor.dtype)
     if gradient.shape != tensor.shape:
@@ -2203,25 +2218,29 @@ def backward(tensor, gradient=None):
     """
     seed = _seed(tensor, gradient, "backward")
     if tensor._grad_fn is None:
-        grads, own = {tensor: seed}, ()
+        grads = {tensor: seed}
     else:
         order = _history(tensor)
-        retained = _retained(tensor, order)
-        grads, own = _gradients(tensor, order, seed, keep=retained)
-        grads = {retained.get(key, key): grad for key, grad in grads.items()}
+        asked = _retained(order)
+        grads = _gradients(tensor, order, seed, keep=asked)
+        grads = {asked.get(key, key): grad for key, grad in grads.items()}
+    taken = {id(seed)}
     for x, grad in grads.items():
-        if x.grad is None:
-            x.grad = np.asarray(grad) if x in own else np.array(grad)
-        else:
+        if x.grad is not None:
             x.grad = np.add(x.grad, grad, out=x.grad)
+        elif grad.base is None and id(grad) not in taken:
+            x.grad = np.asarray(grad)
+        else:
+            x.grad = np.array(grad)  # a rule may give views, or one array to several inputs: each gets its own
+        taken.add(id(grad))
 
 
-def _retained(root, order):
-    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
-    asked = [x for node in order for x in node.inputs if x._retains_grad]
-    if root._retains_grad:
-        asked.append(root)
-    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
+def _retained(order):
+    """From rule to tensor, for the results of the rules in `order` that asked to keep their gradients."""
+    if not retained:
+        return {}
+    walked = set(order)
+    return {x._grad_fn: x for x in retained.values() if x._grad_fn in walked}
 
 
 def grad(output, inputs, gradient=None):
@@ -2235,7 +2254,7 @@ def grad(output, inputs, gradient=None):
         grads = {output: seed}
     else:
         keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
-        grads, _ = _gradients(output, _history(output), seed, keep)
+        grads = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -2437,10 +2456,8 @@ class CheckpointBackward(Function, op="checkpoint"):
             random.state = now
         keys = [x._grad_fn or x for x in (*leaves, *self.inputs[given:])]
         stop, root = set(keys), out._grad_fn or out
-        if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
-            grads = {root: grad}
-        else:
-            grads, _ = _gradients(out, _history(out, stop), grad)
+        computed = root is not out and root not in stop  # else f returned an input, or what has no history
+        grads = _gradients(out, _history(out, stop), grad) if computed else {root: grad}
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )
@@ -2618,26 +2635,31 @@ except RuntimeError as error:
 
 # %% [markdown]
 """
-That is how the library is taught a new operation: a function that ends in `result`, a rule beside it, a `gradcheck`.
-Later modules do nothing else.
-
-The last line is no mistake of relu. At its corner there is no slope; we say 0, and the difference says the average of
-both sides, times the element's weight. Check rules at places without corners and ties.
-
 ## The picture
 
-`graph` draws what was recorded, given in full: as text in the Mermaid language, which many editors and web pages render,
-and in a notebook as a picture if Graphviz is installed. Draw before `backward`, which takes the graph apart.
+`graph` draws what was recorded, given in full: a picture in a notebook, and text in the Mermaid language, which many
+editors and web pages render, everywhere else. Inputs stand above, the result below. An operation is round, a leaf has a
+frame, data, for which nobody wants a gradient, a dashed one; beside each arrow is the shape of what flows there. Draw
+before `backward`, which takes the graph apart.
 """
 
 
 # %%
 #| export
 class Graph:
-    """A drawing of how a tensor was computed: `str` is Mermaid text, `dot` Graphviz; notebooks show the picture."""
+    """A drawing of how a tensor was computed: `str` is Mermaid text, `svg` the picture that notebooks show."""
 
-    def __init__(self, tensor):
+    largest = 100  # nodes; of more, notebooks show the text alone
+    looks = {
+        "operation": 'rx="14" fill="#d6e6f4" stroke="#3b76af"',
+        "leaf": 'rx="3" fill="#fbe0c4" stroke="#d9730d" stroke-width="2"',
+        "data": 'rx="3" fill="#e6e6e6" stroke="#777" stroke-dasharray="4 3"',
+    }
+
+    def __init__(self, tensor, names=()):
+        self._given = {id(x): name for name, x in names}
         self._names = {}  # from tensor, or the rule that computed it, to (name, label)
+        self._kinds = {}  # from name to "operation", "leaf" or "data"
         self._arrows = []  # (from, to, shape)
         self._add(tensor)
         unvisited, seen = [tensor._grad_fn], set()
@@ -2653,9 +2675,11 @@ class Graph:
     def _add(self, tensor):
         key = tensor._grad_fn or tensor
         if key not in self._names:
-            kind = "leaf" if tensor.requires_grad else "data"
-            label = f"{kind} {list(tensor.shape)}" if key is tensor else type(key).__name__.removesuffix("Backward")
-            self._names[key] = f"n{len(self._names)}", label
+            name, kind, label = f"n{len(self._names)}", "operation", type(key).__name__.removesuffix("Backward")
+            if key is tensor:
+                kind = "leaf" if tensor.requires_grad else "data"
+                label = f"{self._given.get(id(tensor), kind)} {list(tensor.shape)}"
+            self._names[key], self._kinds[name] = (name, label), kind
         return self._names[key][0]
 
     def __str__(self):
@@ -2664,32 +2688,129 @@ class Graph:
 
     __repr__ = __str__
 
+    def _rows(self):
+        """The places in each row, from the top; and for each place those in the row above that lead to it.
+
+        A node stands as low as its arrows allow, a weight just above where it is used first. In a row that an arrow
+        skips it has a place, (name, row), which it shares with all others from that node.
+        """
+        height, moved = {name: 0 for name in self._kinds}, True  # the longest way to the result
+        while moved:
+            moved = False
+            for a, b, _ in self._arrows:
+                if height[a] <= height[b]:
+                    height[a], moved = height[b] + 1, True
+        top = max(height.values())
+        rows = [[name for name in height if height[name] == top - row] for row in range(top + 1)]
+        above = {name: [] for name in height}
+        for a, b, _ in self._arrows:
+            upper = a
+            for row in range(top - height[a] + 1, top - height[b]):
+                if (a, row) not in above:
+                    above[a, row] = [upper]
+                    rows[row].append((a, row))
+                upper = a, row
+            above[b].append(upper)
+        return rows, above
+
+    def _middles(self, rows, above, sides):
+        """The x of the middle of each place: close to its neighbours, with room for its `sides` (left, right)."""
+        near = {place: list(uppers) for place, uppers in above.items()}
+        for place, uppers in above.items():
+            for upper in uppers:
+                near[upper].append(place)
+        middle = dict.fromkeys(near, 0.0)
+        for row in [*rows, *reversed(rows)] * 12:
+            wish = {place: sum(middle[x] for x in near[place]) / max(1, len(near[place])) for place in row}
+            row.sort(key=wish.get)
+            edge = -math.inf
+            for place in row:
+                middle[place] = max(wish[place], edge + sides[place][0])
+                edge = middle[place] + sides[place][1]
+            shift = sum(wish[place] - middle[place] for place in row) / len(row)
+            middle.update({place: middle[place] + shift for place in row})
+        left = min(middle[place] - sides[place][0] for place in middle)
+        return {place: round(x - left) for place, x in middle.items()}
+
     @property
-    def dot(self):
-        nodes = [f'  {name} [label="{label}", shape=box];' for name, label in self._names.values()]
-        arrows = [f'  {a} -> {b} [label="{shape}"];' for a, b, shape in self._arrows]
-        return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *arrows, "}"])
+    def svg(self):
+        """The picture, in colours that can be told apart on light and on dark ground."""
+        rows, above = self._rows()
+        shape = {a: str(text) for a, _, text in self._arrows}
+        half = {name: 11 + 3.7 * len(label) for name, label in self._names.values()}  # of the width of a box
+        sides = {x: (9 + half.get(x, 0), 9 + max(half.get(x, 0), 5 + 6.7 * len(shape.get(x, "")))) for x in above}
+        middle, top = self._middles(rows, above, sides), {x: 10 + 72 * i for i, row in enumerate(rows) for x in row}
+        drawn = []
+        for b in top:
+            into = sorted(above[b], key=middle.get)
+            for i, a in enumerate(into):
+                end = round(middle[b] + (2 * i - len(into) + 1) * min(8, half.get(b, 0) / len(into)))
+                way = f"M{middle[a]} {top[a] + 28 * (a in half)}V{top[a] + 44}"
+                way += f"C{middle[a]} {top[a] + 60} {end} {top[b] - 20} {end} {top[b]}"
+                way += "m-4 -7l4 7l4 -7" if b in half else ""
+                drawn.append(f'<path d="{way}" fill="none" stroke="#888"/>')
+        for name, label in self._names.values():
+            x, y, w = middle[name], top[name], half[name]
+            label = label.replace("&", "&amp;").replace("<", "&lt;")
+            drawn.append(f'<rect x="{x - w:g}" y="{y}" width="{2 * w:g}" height="28" {self.looks[self._kinds[name]]}/>')
+            drawn.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle" fill="#222">{label}</text>')
+            drawn.append(f'<text x="{x + 6}" y="{y + 42}" font-size="11" fill="#777">{shape.get(name, "")}</text>')
+        wide, high = round(max(middle[x] + sides[x][1] for x in top)), max(top.values()) + 38
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
+        head += 'style="max-width: 100%; height: auto" font-family="monospace" font-size="12">'
+        return "\n".join([head, *drawn, "</svg>"])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        import shutil  # here, because these two take longer to import than the rest of the library
-        import subprocess
-
-        bundle = {"text/plain": str(self), "text/vnd.mermaid": str(self)}
-        if shutil.which("dot"):
-            drawn = subprocess.run(["dot", "-Tsvg"], input=self.dot, capture_output=True, text=True, check=True)
-            bundle["image/svg+xml"] = drawn.stdout
-        return bundle
+        picture = {"image/svg+xml": self.svg} if len(self._kinds) <= self.largest else {}
+        return {"text/plain": str(self), **picture}
 
 
-def graph(tensor):
-    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them."""
-    return Graph(tensor)
+def graph(tensor, names=()):
+    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them.
+
+    names   (name, tensor) pairs, such as `model.named_parameters()`, for leaves to be called by
+    """
+    return Graph(tensor, names)
 
 
 # %%
 manual_seed(0)
 model = Sequential(Linear(4, 8), ReLU(), Linear(8, 3))
-print(graph(cross_entropy(model(randn(16, 4)), np.arange(16) % 3)))
+loss = cross_entropy(model(randn(16, 4)), np.arange(16) % 3)
+print(graph(loss))
+
+# %% [markdown]
+"""
+The same as a picture, where there is room for one, with the parameters under their names:
+"""
+
+# %%
+graph(loss, model.named_parameters())
+
+# %% [markdown]
+"""
+After `backward` the graph is gone, and the gradients are there. In a deep network it pays to look at all of them at
+once. Eight layers and the mean size of the gradient of each weight, on a logarithmic scale: with sigmoids between the
+layers, and with relus.
+"""
+
+# %%
+manual_seed(0)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+for axis, Bend in zip(axes, (Sigmoid, ReLU)):
+    deep = Sequential(*(layer for _ in range(8) for layer in (Linear(64, 64), Bend())), Linear(64, 3))
+    backward(cross_entropy(deep(randn(32, 64)), np.arange(32) % 3))
+    pictures.gradients([(name, p.grad) for name, p in deep.named_parameters() if p.ndim == 2], axis)
+    axis.set_title(Bend.__name__)
+plt.show()
+
+# %% [markdown]
+"""
+Read from below, the way the gradients went. A sigmoid's slope is 1/4 at most, and every layer multiplies by one: what
+arrives at the first layer is nothing that one could learn from. It is why deep networks did not work for so long, and
+the first picture to draw when one does not learn. A bar that is missing altogether would say "none" (no path leads
+there from the loss) or "0" (every unit on the way is dead).
+"""
 
 # %% [markdown]
 """

@@ -74,6 +74,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from tito import pictures
 from tinytorch.core.activations import ReLU, Tanh
 from tinytorch.core.layers import Dropout, Linear, Sequential
 from tinytorch.core.losses import MSELoss, cross_entropy, mse_loss
@@ -1545,14 +1546,9 @@ history = trainer.fit(train, epochs=20, validation=unseen)
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
-axes[0].semilogy(history["train_loss"], label="train")
-axes[0].semilogy(history["validation_loss"], label="unseen")
-axes[0].set(title="loss", xlabel="epoch")
-axes[0].legend()
-axes[1].plot(history["lr"])
-axes[1].set(title="learning rate", xlabel="epoch")
-axes[2].plot(history["grad_norm"])
-axes[2].set(title="largest gradient norm", xlabel="epoch")
+pictures.curves({"train": history["train_loss"], "unseen": history["validation_loss"]}, "epoch", axis=axes[0])
+for axis, name, label in ((axes[1], "lr", "learning rate"), (axes[2], "grad_norm", "largest gradient norm")):
+    pictures.curves({name: history[name]}, "epoch", label, "linear", axis)
 plt.show()
 
 # %% [markdown]
@@ -1560,6 +1556,39 @@ plt.show()
 The loss of the training points is the mean over the epoch, with dropout at work and weights that were still getting
 better; that of the unseen points is taken at the end of the epoch, without dropout. So at first the second may well
 be lower.
+
+Lines can be watched while it trains, the picture came afterwards. Any function can be a callback, so the picture may
+as well grow with every epoch: in a notebook it is redrawn where it stands, on a terminal it is one line of bars per
+curve. (`progress=False`, or two would write to one screen.)
+"""
+
+# %%
+manual_seed(0)
+model = network()
+with pictures.Live("epoch") as live:
+
+    def draw(trainer):
+        live.show({"train": trainer.history["train_loss"], "unseen": trainer.history["validation_loss"]})
+
+    trainer = Trainer(
+        model, Adam(model.named_parameters(), lr=0.01), CrossEntropyLoss(), callbacks=[draw], progress=False
+    )
+    trainer.fit(train, epochs=20, validation=unseen)
+
+# %% [markdown]
+"""
+And what has it learnt? Ask it about every point of the plane, and give each answer a colour.
+"""
+
+# %%
+with no_grad():
+    pictures.boundary(lambda plane: model(Tensor(plane)).data, unseen_points.data, unseen_arms.data)
+plt.show()
+
+# %% [markdown]
+"""
+Between the arms, where no point ever was, it has drawn lines that nobody gave it; at the corners of the picture its
+answers are as sure, and mean nothing.
 
 And when it goes wrong? A learning rate of 1000, and then data with a hole in it:
 """

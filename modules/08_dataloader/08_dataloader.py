@@ -1682,6 +1682,8 @@ Here are ten of the digits, as numbers and as the loader gives them.
 # %%
 import matplotlib.pyplot as plt
 
+from tito.pictures import tiles
+
 everything = digits()
 print(everything)
 images, labels = everything[:10]
@@ -1697,11 +1699,7 @@ print(
     labels.tolist(),
 )
 
-figure, axes = plt.subplots(1, 10, figsize=(10, 1.4))
-for axis, image, label in zip(axes, images.data, labels.tolist()):
-    axis.imshow(image[0], cmap="gray_r")
-    axis.set_title(label)
-    axis.axis("off")
+tiles(images.data, labels.tolist(), columns=10)
 plt.show()
 
 # %% [markdown]

@@ -67,6 +67,7 @@ from contextlib import redirect_stdout
 
 import matplotlib.pyplot as plt
 
+from tito import pictures
 from tinytorch.core.activations import ReLU
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.layers import Flatten, Linear, Sequential
@@ -901,8 +902,8 @@ for way in (by_windows, by_copied_windows, by_patches, by_blocks):
 """
 ## What a kernel sees
 
-Kernels were designed by hand for fifty years before they were learnt. Four of them, on a real digit from module 08: dark
-is 0, bright is large; for the last three, grey is 0.
+Kernels were designed by hand for fifty years before they were learnt. Four of them, on a real digit from module 08: the
+darker, the larger; for the last three, white is 0, blue more and red less.
 """
 
 # %%
@@ -915,13 +916,7 @@ kernels = {
 }
 bank = np.stack([k for k in kernels.values()])[:, None].astype(np.float32)
 seen = conv2d(image, bank, padding="same").data[0]
-plt.figure(figsize=(9, 2.2))
-for place, (name, picture) in enumerate(zip(["the digit", *kernels], [image[0, 0], *seen]), 1):
-    plt.subplot(1, 5, place)
-    limit = np.abs(picture).max()
-    plt.imshow(picture, cmap="gray", vmin=-limit if picture.min() < 0 else 0, vmax=limit)
-    plt.title(name, fontsize=8)
-    plt.axis("off")
+pictures.tiles([image[0, 0], *seen], ["the digit", *kernels], together=False, size=1.8)
 plt.show()
 for name, picture in zip(kernels, seen):
     print(f"{name:22} from {picture.min():6.2f} to {picture.max():5.2f}")
@@ -1933,11 +1928,7 @@ layer has learnt to see.
 
 # %%
 learnt = seeing_network[0].weight.data[:, 0]
-plt.figure(figsize=(9, 1.4))
-for place, picture in enumerate(learnt, 1):
-    plt.subplot(1, 16, place)
-    plt.imshow(picture, cmap="gray", vmin=-np.abs(learnt).max(), vmax=np.abs(learnt).max())
-    plt.axis("off")
+pictures.tiles(learnt)
 plt.show()
 strongest = np.abs(learnt).max(axis=(1, 2)).argmax()
 print("the kernel with the largest weight:\n", learnt[strongest])

@@ -66,6 +66,7 @@ import tracemalloc
 
 import matplotlib.pyplot as plt
 
+from tito import pictures
 from tinytorch.core.activations import softmax
 from tinytorch.core.autograd import gradcheck, no_grad
 from tinytorch.core.losses import cross_entropy
@@ -901,13 +902,8 @@ with no_grad():
         f"right: {right(tokens):.1%}; if every place may look at itself only: {right(tokens, np.eye(8, dtype=bool)):.1%}"
     )
 
-_, panels = plt.subplots(1, 2, figsize=(7, 3))
-panels[0].imshow(weights, vmin=0, vmax=1, cmap="Blues")
-panels[0].set(xlabel="key", ylabel="query", title="reversing: the weights")
 predict = learn_to_predict(triangle.T)[1].data[:16].mean(axis=0)
-panels[1].imshow(predict, vmin=0, vmax=1, cmap="Blues")
-panels[1].set(xlabel="key", title="the wrong direction: it reads ahead")
-plt.tight_layout()
+pictures.attention(np.stack([weights, predict]), titles=["reversing", "the wrong direction: it reads ahead"])
 plt.show()
 
 # %% [markdown]

@@ -71,6 +71,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from safetensors.numpy import save_file
 
+from tito import pictures
+from tinytorch.core.attention import scaled_dot_product_attention
 from tinytorch.core.autograd import grad, gradcheck
 from tinytorch.core.losses import cross_entropy
 from tinytorch.core.optimizers import AdamW
@@ -1402,29 +1404,24 @@ def windows(rng, N, T):
 
 writer = GPT(tokenizer.vocab_size, 64, 2, 4, max_seq_len=64, rng=0)
 optimizer = AdamW(writer.parameters(), lr=4e-3)
-rng, losses = np.random.default_rng(0), []
+rng = np.random.default_rng(0)
 start = time.perf_counter()
-for step in range(301):
-    inputs, targets = windows(rng, 8, 64)
-    optimizer.zero_grad()
-    loss = cross_entropy(writer(inputs), targets)
-    loss.backward()
-    optimizer.step()
-    losses.append(loss.item())
-    if step in (0, 100, 300):
-        text = tokenizer.decode(writer.generate(tokenizer.encode("the "), 90, temperature=0.5, rng=0))
-        print(f"step {step}, loss {loss.item():.2f}, {time.perf_counter() - start:.1f} s: {text!r}")
-
-plt.figure(figsize=(6, 2))
-plt.plot(losses)
-plt.axhline(math.log(tokenizer.vocab_size), color="gray", linestyle=":")
-plt.ylabel("loss")
-plt.show()
+with pictures.Live() as live:
+    for step in range(301):
+        inputs, targets = windows(rng, 8, 64)
+        optimizer.zero_grad()
+        loss = cross_entropy(writer(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        live.add(writer=loss.item(), guessing=math.log(tokenizer.vocab_size))
+        if step in (0, 100, 300):
+            text = tokenizer.decode(writer.generate(tokenizer.encode("the "), 90, temperature=0.5, rng=0))
+            print(f"step {step}, loss {loss.item():.2f}, {time.perf_counter() - start:.1f} s: {text!r}")
 
 # %% [markdown]
 """
-First noise, then words, then sentences, some of which are in the text and some of which are not. The dotted line is
-log(V). A loss of 0.3 nats means that on average the right character has the probability e^-0.3 = 0.74. The same trained
+First noise, then words, then sentences, some of which are in the text and some of which are not. Who guesses has a
+loss of log(V). A loss of 0.3 nats means that on average the right character has the probability e^-0.3 = 0.74. The same trained
 model, with the knobs turned:
 """
 
@@ -1435,6 +1432,29 @@ print("one by one:", end=" ")
 for token in writer.stream(tokenizer.encode("the cat"), 200, temperature=0.5, stop=tokenizer.encode("."), rng=4):
     print(tokenizer.decode([token]), end="")
 print()
+
+# %% [markdown]
+"""
+What does it look at while it reads? Module 12 drew the shares of one head that had one thing to do. Here are the four
+heads of the first block, whose job nobody has named. A hook of module 03 catches what goes into its attention.
+"""
+
+# %%
+line, caught = "in the house there", []
+attention = writer.blocks[0].attention
+handle = attention.register_forward_hook(lambda layer, inputs, out: caught.append(inputs[0]))
+with no_grad():
+    writer([tokenizer.encode(line)])
+    weights = scaled_dot_product_attention(*attention.heads(caught[0]), causal=True)[1]
+handle.remove()
+pictures.attention(weights.data[0], list(line))
+plt.show()
+
+# %% [markdown]
+"""
+Nothing above the diagonal: no letter sees what comes after it. Below it each head has its own habits, and most of them
+look a few letters back, within the word being spelt. That is what it takes to guess the next letter of such a text.
+"""
 
 # %% [markdown]
 """

@@ -13,16 +13,19 @@ import math
 from operator import attrgetter
 
 import numpy as np
+from numpy import ndarray
 
 from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
     Tensor,
+    _last_change,
     _memory,
     as_array,
     generator,
     get_recorder,
     power,
     result,
+    retained,
     set_recorder,
     tick,
     written,
@@ -41,7 +44,7 @@ class Function:
     """
 
     rules = {}
-    __slots__ = ("birth", "inputs", "saved", "version")
+    __slots__ = ("birth", "inputs", "saved")
 
     def __init_subclass__(cls, op=None):
         filed = Function.rules.get(op)
@@ -56,11 +59,6 @@ class Function:
         self.inputs = inputs
         self.saved = saved
         self.birth = tick()
-        version = 0
-        for x in inputs:
-            version += x._version
-            x._used = True
-        self.version = version  # grows if anybody changes an input in place
 
     def __repr__(self):
         return f"<{type(self).__name__}>"
@@ -73,42 +71,43 @@ class Function:
     def backward(self, grad):
         raise NotImplementedError(f"{type(self).__name__} does not say how gradients go back")
 
-    def apply(self, grad):
-        """The gradients of the inputs, checked: one per input, each with its input's shape and dtype.
-
-        Raises RuntimeError naming the rule that is wrong.
+    def check(self, grads):
+        """Raise RuntimeError, naming this rule, unless each input that requires one has a gradient of its own shape and
+        dtype.
         """
-        grads = self.backward(grad)
-        if type(grads) is not tuple:
-            grads = (grads,)
         if len(grads) != len(self.inputs):
             raise RuntimeError(f"{self} returned {len(grads)} gradients for {len(self.inputs)} inputs")
         for i, (x, g) in enumerate(zip(self.inputs, grads)):
             if not x._requires_grad:
                 continue
-            data = x._data
             if g is None:
                 raise RuntimeError(f"{self} returned no gradient for input {i}, which requires one")
             if isinstance(g, Tensor) or not hasattr(g, "dtype"):
                 raise RuntimeError(f"{self} returned a {type(g).__name__} for input {i}; gradients are arrays")
-            if g.shape != data.shape:
+            if g.shape != x.shape:
                 raise RuntimeError(
-                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {data.shape}; "
+                    f"{self} returned a gradient of shape {g.shape} for input {i} of shape {x.shape}; "
                     "if the operation broadcasts, its rule must sum over the stretched axes (unbroadcast)"
                 )
-            if g.dtype != data.dtype:
-                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {data.dtype}")
+            if g.dtype != x.dtype:
+                raise RuntimeError(f"{self} returned a {g.dtype} gradient for input {i}, which is {x.dtype}")
+
+    def apply(self, grad):
+        """The gradients of the inputs, one per input, checked."""
+        grads = self.backward(grad)
+        if type(grads) is not tuple:
+            grads = (grads,)
+        self.check(grads)
         return grads
 
 
 def record(out, op, inputs, saved):
     """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
+    needed = False
     for x in inputs:
         if x._requires_grad:
-            break
-    else:
-        return
-    if out._data.dtype.kind != "f":
+            needed = x._used = True
+    if not needed or out._data.dtype.kind != "f":
         return
     rule = Function.rules.get(op)
     if rule is None:
@@ -152,8 +151,8 @@ class no_grad:
 
 
 def unbroadcast(grad, shape):
-    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`."""
-    if grad.shape == shape:
+    """Sum `grad` over the axes along which an array of `shape` was stretched; the result has `shape`. None stays."""
+    if grad is None or grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
     stretched = tuple(i for i in range(grad.ndim) if i < extra or (shape[i - extra] == 1 and grad.shape[i] != 1))
@@ -165,6 +164,8 @@ class AddBackward(Function, op="add"):
 
     def backward(self, grad):
         a, b = self.inputs
+        if a._data.shape == b._data.shape:
+            return grad, grad
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
 
@@ -184,10 +185,11 @@ class MulBackward(Function, op="mul"):
 
     def backward(self, grad):
         a, b = self.inputs
-        return (
-            unbroadcast(grad * b.data, a.shape) if a.requires_grad else None,
-            unbroadcast(grad * a.data, b.shape) if b.requires_grad else None,
-        )
+        da = grad * b._data if a._requires_grad else None
+        db = grad * a._data if b._requires_grad else None
+        if a._data.shape == b._data.shape:
+            return da, db
+        return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
 
 class DivBackward(Function, op="div"):
@@ -668,43 +670,36 @@ def _changed(node):
     )
 
 
-def _refuse_written(root, nodes):
-    """Raise if memory that the rules read was written to after their birth, through a view or a detached tensor."""
-    last = max((when for _, when in list(written.values())), default=0)
-    for node in nodes:
-        if node.birth < last:  # mostly nothing was written since, and this loop has nothing to do
-            for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
-                if written.get(id(_memory(x._data)), (None, 0))[1] > node.birth:
-                    raise _changed(node)
+def _refuse_changed(root, order):
+    """Raise if what the rules read was changed after their birth: the tensor itself, or the memory of its array through
+    a view or a detached tensor. A result must not have changed at all: its rule may have saved the very array.
+    """
+    if _last_change() < order[-1].birth:  # mostly nothing was changed since the graph began
+        return
+    if root._changed:
+        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
+    for node in order:
+        for x in (*node.inputs, root) if node is root._grad_fn else node.inputs:
+            last = max(x._changed, written.get(id(_memory(x._data)), (None, 0))[1])
+            if last > node.birth or (x._changed and x._grad_fn is not None):
+                raise _changed(node)
 
 
 def _history(root, stop=()):
     """The rules that `root` was computed by, latest first; what `stop` holds is not entered.
 
     An operation comes after all that it was computed from, so the order of birth is a topological order, and no
-    recursion is needed. Everything is checked here, before any gradient is computed.
+    recursion is needed.
     """
-    if root._version:
-        raise RuntimeError("the tensor that backward starts from was changed in place after it was computed")
-    found = {root._grad_fn}
-    unvisited = [root._grad_fn]
-    while unvisited:
-        node = unvisited.pop()
+    found, known = [root._grad_fn], {root._grad_fn}
+    for node in found:
         if node.inputs is None:
             raise _freed(node)
-        version = 0
         for x in node.inputs:
-            version += x._version
             earlier = x._grad_fn
-            if earlier is None:
-                continue
-            if x._version:  # a result is born with version 0, and its rule may have saved the array that changed
-                version = math.nan
-            if earlier not in found and earlier not in stop:
-                found.add(earlier)
-                unvisited.append(earlier)
-        if version != node.version:
-            raise _changed(node)
+            if earlier is not None and earlier not in known and earlier not in stop:
+                known.add(earlier)
+                found.append(earlier)
     return sorted(found, key=attrgetter("birth"), reverse=True)
 
 
@@ -724,34 +719,37 @@ def _gradients(root, order, seed, keep=()):
     """Run the rules in `order`, from that of `root` back: a dictionary from each leaf, and each rule in `keep`, to its
     gradient.
 
-    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. Also returned: the
-    keys whose arrays belong to nobody else and may be changed in place.
+    A tensor's gradient is collected under its rule, or under the tensor itself if it is a leaf. The arrays may belong
+    to others, too: read them only.
     """
+    _refuse_changed(root, order)
     grads = {root._grad_fn: seed}
     own, kept = set(), {}
-    _refuse_written(root, order)
     for node in order:
         grad = grads.pop(node)
         if node in keep:
             kept[node] = grad
-        dinputs = node.apply(grad) if _runner is None else _runner(node, grad)
-        distinct = len(dinputs) == 1 or len(set(map(id, dinputs))) == len(dinputs)
+        dinputs = node.backward(grad) if _runner is None else _runner(node, grad)
+        if type(dinputs) is not tuple:
+            dinputs = (dinputs,)
+        if len(dinputs) != len(node.inputs):
+            node.check(dinputs)
         for x, dx in zip(node.inputs, dinputs):
             if not x._requires_grad:
                 continue
+            data, kind = x._data, type(dx)
+            if kind is not type(data) or (kind is ndarray and (dx.shape != data.shape or dx.dtype != data.dtype)):
+                node.check(dinputs)
             key = x._grad_fn or x
             if key not in grads:
                 grads[key] = dx
-                if distinct and dx is not grad and dx.base is None:
-                    own.add(key)
             elif key in own:
                 grads[key] += dx
             else:
                 grads[key] = grads[key] + dx
                 own.add(key)
         node.inputs = node.saved = None
-    own.difference_update(kept)
-    return grads | kept, own
+    return grads | kept
 
 
 def _seed(tensor, gradient, who):
@@ -767,7 +765,7 @@ def _seed(tensor, gradient, who):
                 f"{who} starts from a single number, got shape {tensor.shape}; "
                 "reduce it with .mean() or .sum(), or pass the gradient of that shape"
             )
-        return np.ones_like(tensor.data)
+        return np.ones_like(tensor._data)[()]
     if not isinstance(gradient, np.ndarray) or gradient.dtype != tensor.dtype:  # else no copy: rules only read it
         gradient = as_array(gradient, tensor.dtype)
     if gradient.shape != tensor.shape:
@@ -786,25 +784,29 @@ def backward(tensor, gradient=None):
     """
     seed = _seed(tensor, gradient, "backward")
     if tensor._grad_fn is None:
-        grads, own = {tensor: seed}, ()
+        grads = {tensor: seed}
     else:
         order = _history(tensor)
-        retained = _retained(tensor, order)
-        grads, own = _gradients(tensor, order, seed, keep=retained)
-        grads = {retained.get(key, key): grad for key, grad in grads.items()}
+        asked = _retained(order)
+        grads = _gradients(tensor, order, seed, keep=asked)
+        grads = {asked.get(key, key): grad for key, grad in grads.items()}
+    taken = {id(seed)}
     for x, grad in grads.items():
-        if x.grad is None:
-            x.grad = np.asarray(grad) if x in own else np.array(grad)
-        else:
+        if x.grad is not None:
             x.grad = np.add(x.grad, grad, out=x.grad)
+        elif grad.base is None and id(grad) not in taken:
+            x.grad = np.asarray(grad)
+        else:
+            x.grad = np.array(grad)  # a rule may give views, or one array to several inputs: each gets its own
+        taken.add(id(grad))
 
 
-def _retained(root, order):
-    """From rule to tensor, for `root` and the computed inputs of the rules in `order` that asked to keep gradients."""
-    asked = [x for node in order for x in node.inputs if x._retains_grad]
-    if root._retains_grad:
-        asked.append(root)
-    return {x._grad_fn: x for x in asked if x._grad_fn is not None}
+def _retained(order):
+    """From rule to tensor, for the results of the rules in `order` that asked to keep their gradients."""
+    if not retained:
+        return {}
+    walked = set(order)
+    return {x._grad_fn: x for x in retained.values() if x._grad_fn in walked}
 
 
 def grad(output, inputs, gradient=None):
@@ -818,7 +820,7 @@ def grad(output, inputs, gradient=None):
         grads = {output: seed}
     else:
         keep = {x._grad_fn for x in tensors if x._grad_fn is not None}
-        grads, _ = _gradients(output, _history(output), seed, keep)
+        grads = _gradients(output, _history(output), seed, keep)
     for i, x in enumerate(tensors):
         if (x._grad_fn or x) not in grads:
             raise RuntimeError(f"grad: the output does not depend on input {i}, of shape {x.shape}")
@@ -876,10 +878,8 @@ class CheckpointBackward(Function, op="checkpoint"):
             random.state = now
         keys = [x._grad_fn or x for x in (*leaves, *self.inputs[given:])]
         stop, root = set(keys), out._grad_fn or out
-        if root is out or root in stop:  # f computed nothing: it returned an input, or what has no history
-            grads = {root: grad}
-        else:
-            grads, _ = _gradients(out, _history(out, stop), grad)
+        computed = root is not out and root not in stop  # else f returned an input, or what has no history
+        grads = _gradients(out, _history(out, stop), grad) if computed else {root: grad}
         return tuple(
             grads.get(key, np.zeros_like(x.data)) if x.requires_grad else None for key, x in zip(keys, self.inputs)
         )
@@ -920,10 +920,19 @@ def gradcheck(f, inputs, eps=1e-6, rtol=1e-6):
 
 
 class Graph:
-    """A drawing of how a tensor was computed: `str` is Mermaid text, `dot` Graphviz; notebooks show the picture."""
+    """A drawing of how a tensor was computed: `str` is Mermaid text, `svg` the picture that notebooks show."""
 
-    def __init__(self, tensor):
+    largest = 100  # nodes; of more, notebooks show the text alone
+    looks = {
+        "operation": 'rx="14" fill="#d6e6f4" stroke="#3b76af"',
+        "leaf": 'rx="3" fill="#fbe0c4" stroke="#d9730d" stroke-width="2"',
+        "data": 'rx="3" fill="#e6e6e6" stroke="#777" stroke-dasharray="4 3"',
+    }
+
+    def __init__(self, tensor, names=()):
+        self._given = {id(x): name for name, x in names}
         self._names = {}  # from tensor, or the rule that computed it, to (name, label)
+        self._kinds = {}  # from name to "operation", "leaf" or "data"
         self._arrows = []  # (from, to, shape)
         self._add(tensor)
         unvisited, seen = [tensor._grad_fn], set()
@@ -939,9 +948,11 @@ class Graph:
     def _add(self, tensor):
         key = tensor._grad_fn or tensor
         if key not in self._names:
-            kind = "leaf" if tensor.requires_grad else "data"
-            label = f"{kind} {list(tensor.shape)}" if key is tensor else type(key).__name__.removesuffix("Backward")
-            self._names[key] = f"n{len(self._names)}", label
+            name, kind, label = f"n{len(self._names)}", "operation", type(key).__name__.removesuffix("Backward")
+            if key is tensor:
+                kind = "leaf" if tensor.requires_grad else "data"
+                label = f"{self._given.get(id(tensor), kind)} {list(tensor.shape)}"
+            self._names[key], self._kinds[name] = (name, label), kind
         return self._names[key][0]
 
     def __str__(self):
@@ -950,23 +961,86 @@ class Graph:
 
     __repr__ = __str__
 
+    def _rows(self):
+        """The places in each row, from the top; and for each place those in the row above that lead to it.
+
+        A node stands as low as its arrows allow, a weight just above where it is used first. In a row that an arrow
+        skips it has a place, (name, row), which it shares with all others from that node.
+        """
+        height, moved = {name: 0 for name in self._kinds}, True  # the longest way to the result
+        while moved:
+            moved = False
+            for a, b, _ in self._arrows:
+                if height[a] <= height[b]:
+                    height[a], moved = height[b] + 1, True
+        top = max(height.values())
+        rows = [[name for name in height if height[name] == top - row] for row in range(top + 1)]
+        above = {name: [] for name in height}
+        for a, b, _ in self._arrows:
+            upper = a
+            for row in range(top - height[a] + 1, top - height[b]):
+                if (a, row) not in above:
+                    above[a, row] = [upper]
+                    rows[row].append((a, row))
+                upper = a, row
+            above[b].append(upper)
+        return rows, above
+
+    def _middles(self, rows, above, sides):
+        """The x of the middle of each place: close to its neighbours, with room for its `sides` (left, right)."""
+        near = {place: list(uppers) for place, uppers in above.items()}
+        for place, uppers in above.items():
+            for upper in uppers:
+                near[upper].append(place)
+        middle = dict.fromkeys(near, 0.0)
+        for row in [*rows, *reversed(rows)] * 12:
+            wish = {place: sum(middle[x] for x in near[place]) / max(1, len(near[place])) for place in row}
+            row.sort(key=wish.get)
+            edge = -math.inf
+            for place in row:
+                middle[place] = max(wish[place], edge + sides[place][0])
+                edge = middle[place] + sides[place][1]
+            shift = sum(wish[place] - middle[place] for place in row) / len(row)
+            middle.update({place: middle[place] + shift for place in row})
+        left = min(middle[place] - sides[place][0] for place in middle)
+        return {place: round(x - left) for place, x in middle.items()}
+
     @property
-    def dot(self):
-        nodes = [f'  {name} [label="{label}", shape=box];' for name, label in self._names.values()]
-        arrows = [f'  {a} -> {b} [label="{shape}"];' for a, b, shape in self._arrows]
-        return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *arrows, "}"])
+    def svg(self):
+        """The picture, in colours that can be told apart on light and on dark ground."""
+        rows, above = self._rows()
+        shape = {a: str(text) for a, _, text in self._arrows}
+        half = {name: 11 + 3.7 * len(label) for name, label in self._names.values()}  # of the width of a box
+        sides = {x: (9 + half.get(x, 0), 9 + max(half.get(x, 0), 5 + 6.7 * len(shape.get(x, "")))) for x in above}
+        middle, top = self._middles(rows, above, sides), {x: 10 + 72 * i for i, row in enumerate(rows) for x in row}
+        drawn = []
+        for b in top:
+            into = sorted(above[b], key=middle.get)
+            for i, a in enumerate(into):
+                end = round(middle[b] + (2 * i - len(into) + 1) * min(8, half.get(b, 0) / len(into)))
+                way = f"M{middle[a]} {top[a] + 28 * (a in half)}V{top[a] + 44}"
+                way += f"C{middle[a]} {top[a] + 60} {end} {top[b] - 20} {end} {top[b]}"
+                way += "m-4 -7l4 7l4 -7" if b in half else ""
+                drawn.append(f'<path d="{way}" fill="none" stroke="#888"/>')
+        for name, label in self._names.values():
+            x, y, w = middle[name], top[name], half[name]
+            label = label.replace("&", "&amp;").replace("<", "&lt;")
+            drawn.append(f'<rect x="{x - w:g}" y="{y}" width="{2 * w:g}" height="28" {self.looks[self._kinds[name]]}/>')
+            drawn.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle" fill="#222">{label}</text>')
+            drawn.append(f'<text x="{x + 6}" y="{y + 42}" font-size="11" fill="#777">{shape.get(name, "")}</text>')
+        wide, high = round(max(middle[x] + sides[x][1] for x in top)), max(top.values()) + 38
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
+        head += 'style="max-width: 100%; height: auto" font-family="monospace" font-size="12">'
+        return "\n".join([head, *drawn, "</svg>"])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        import shutil  # here, because these two take longer to import than the rest of the library
-        import subprocess
-
-        bundle = {"text/plain": str(self), "text/vnd.mermaid": str(self)}
-        if shutil.which("dot"):
-            drawn = subprocess.run(["dot", "-Tsvg"], input=self.dot, capture_output=True, text=True, check=True)
-            bundle["image/svg+xml"] = drawn.stdout
-        return bundle
+        picture = {"image/svg+xml": self.svg} if len(self._kinds) <= self.largest else {}
+        return {"text/plain": str(self), **picture}
 
 
-def graph(tensor):
-    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them."""
-    return Graph(tensor)
+def graph(tensor, names=()):
+    """The history of `tensor` as a `Graph`: leaves, data and operations, with the shapes that flow between them.
+
+    names   (name, tensor) pairs, such as `model.named_parameters()`, for leaves to be called by
+    """
+    return Graph(tensor, names)
