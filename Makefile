@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test journey lint export clean
+.PHONY: setup demo test journey book book-test lint export clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,22 @@ journey: export OPENBLAS_NUM_THREADS := 1
 journey: setup
 	$(BIN)/python -m pytest tests/tito/test_journey.py tests/tito/test_nbgrader.py
 
+# the book, into book/_build/html: the first time every lesson is run, later those that changed
+# (Sphinx would not warn again of a page it has read: after a warning it reads all of them)
+book: $(VENV)/installed-book
+	$(BIN)/python -m sphinx -b html -d book/_build/doctrees -W --keep-going book book/_build/html \
+		|| { rm -rf book/_build/doctrees; exit 1; }
+
+# every page, written anew, in a headless Chromium, which must be there: narrow and wide, links, search, light and dark
+book-test:
+	rm -rf book/_build/html
+	$(MAKE) book
+	TINYTORCH_BOOK=1 $(BIN)/python -m pytest tests/book
+
+$(VENV)/installed-book: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,book]'
+	@touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +57,4 @@ export: setup
 	$(BIN)/tito export
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis book/_build book/lessons book/api/generated

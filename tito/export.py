@@ -129,6 +129,16 @@ TITLES = {
 }
 
 
+THREADS = """\
+import os
+
+if "TINYTORCH_NUM_THREADS" in os.environ:  # holds for NumPy's products too, if NumPy is not imported yet
+    for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(_name, os.environ["TINYTORCH_NUM_THREADS"])
+
+"""
+
+
 TOP = """\
 __version__ = "0.1.0"
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
@@ -158,16 +168,16 @@ def build(course, upto=None):
     shown = [name for name in course.doors if _door(name, course.doors[name], texts, ())]
     for name in shown:
         lines, exported = _door(name, course.doors[name], texts, shown)
-        extra = ""
+        first, extra = "", ""
         if name == "tinytorch":
             lines += ["import numpy as np"] + [
                 f"from {d.rpartition('.')[0]} import {d.rpartition('.')[2]}" for d in shown if d.count(".") == 1
             ]
-            extra = TOP
+            first, extra = THREADS, TOP
         path = name.split(".")[1:]
         package = any(d.startswith(name + ".") for d in shown) or not path
         file = "/".join([*path, "__init__.py"]) if package else "/".join(path) + ".py"
-        head, body = f'{source}"""{TITLES.get(name, name)}"""\n\n', "\n".join(lines)
+        head, body = f'{source}"""{TITLES.get(name, name)}"""\n\n{first}', "\n".join(lines)
         files[file] = f"{head}{body}\n\n{extra}__all__ = [{exported}]\n"
     for target, text in texts.items():
         files[target.replace(".", "/") + ".py"] = text

@@ -135,13 +135,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises ValueError where the shapes do not fit.
     """
-    x, weight = floating(x), floating(weight)
+    x, weight = _one_dtype(floating(x), floating(weight))
     if weight.ndim != 2:
         raise ValueError(f"linear needs a weight (in, out), got shape {weight.shape}")
-    fan_in, fan_out = weight.shape
-    if x.ndim == 0 or x.shape[-1] != fan_in:
-        raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {x.shape}")
-    x, weight = _one_dtype(x, weight)
+    shape, (fan_in, fan_out) = x.shape, weight.shape
+    if not shape or shape[-1] != fan_in:
+        raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {shape}")
     if bias is not None:
         bias = floating(bias)
         if bias.shape != (fan_out,):

@@ -1692,8 +1692,7 @@ class SoftmaxBackward(Function, op="softmax"):
         dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
         for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
             ### BEGIN SOLUTION
-            np.multiply(out, g, out=d)
-            np.subtract(g, d.sum(axis=axis, keepdims=True), out=d)
+            np.subtract(g, np.vecdot(out, g, axis=axis, keepdims=True), out=d)  # vecdot: sums of products
             d *= out
             ### END SOLUTION
         return dx
@@ -1814,11 +1813,11 @@ gradient is never larger than 1. The same two operations one after the other, lo
 multiply by p again, and for p = 0 produce NaN.
 
 **Write `MSELossBackward` and the heart of `CrossEntropyBackward`.** The first returns a gradient for pred and, if the
-target requires one, its negative. In the second, `dx` is the saved matrix of exponentials, the softmax before its
-division by `self.saved["totals"]` (one per row), and `grad` is already the price of each row (or one number for all).
-Multiply `dx` in place by the column of `grad` over totals; subtract `grad` at each row's true class, `rows`; return it
-in x's shape. The forward pass's array becomes the gradient, and no new one is made: nobody else holds it, and a rule
-runs once.
+target requires one, its negative. In the second, `dx` is the saved softmax, each row already times its part in the result
+(`part`, one number per row: 1 / N of the mean of N). Subtract `part` at each row's true class, `rows`; multiply by `grad`,
+a column or one number, unless it is the 1 that nearly every loss starts from: that saves a walk through the whole matrix.
+Return it in x's shape. The forward pass's array becomes the gradient, and no new one is made: nobody else holds it, and
+a rule runs once.
 
 For the logits above the result is `[-0.3348, 0.2447, 0.0900]`.
 
@@ -1828,7 +1827,7 @@ For the squared distance: `self.saved["distance"]` times the number 2 * share * 
 </details>
 <details><summary>Hint 2</summary>
 
-`np.expand_dims(..., 1)` makes a column of one number per row.
+`grad.reshape(-1, 1)` is a column of one number per row, or of a single one. Compare with 1 only where `grad.ndim` is 0.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -1885,11 +1884,11 @@ class CrossEntropyBackward(Function, op="cross_entropy"):
     """dlogits = softmax - onehot, times each row's share in the result: what the model believes minus what is true."""
 
     def backward(self, grad):
-        (x,), rows, dx = self.inputs, self.saved["rows"], self.saved["exps"]
-        grad = grad.reshape(-1) * self.saved["shares"]  # one number, or one per row
+        (x,), rows, part, dx = self.inputs, *(self.saved[name] for name in ("rows", "part", "softmax"))
         ### BEGIN SOLUTION
-        dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
-        dx[np.arange(len(rows)), rows] -= grad
+        dx[np.arange(len(rows)), rows] -= part  # nobody else holds this array
+        if grad.ndim or grad != 1:
+            dx *= grad.reshape(-1, 1)
         return dx if dx.shape == x.shape else dx.reshape(x.shape)
         ### END SOLUTION
 

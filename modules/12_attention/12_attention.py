@@ -647,7 +647,7 @@ Four products of matrices, two for each one of the forward pass. A transpose is 
 </details>
 <details><summary>Hint 2</summary>
 
-`np.einsum("...d,...d->...", grad, out)` is g . out for every query; with a new last axis it can be subtracted from rows.
+`np.vecdot(grad, out)` is g . out for every query; with a new last axis it can be subtracted from rows.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -676,7 +676,7 @@ class AttentionBackward(Function, op="attention"):
         dscores = grad @ v.swapaxes(-1, -2)
         if kept is not None:
             dscores *= kept
-        dscores -= np.einsum("...d,...d->...", grad, out)[..., None]
+        dscores -= np.vecdot(grad, out)[..., None]
         dscores *= weights
         dq = dscores @ k
         dq *= scale

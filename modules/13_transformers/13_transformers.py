@@ -59,8 +59,8 @@ import numpy as np
 from tinytorch.core.activations import gelu
 from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import Function
-from tinytorch.core.layers import Dropout, Linear, Module, _one_dtype, _positive, linear
-from tinytorch.core.tensor import Tensor, floating, generator, ones, result, zeros
+from tinytorch.core.layers import Dropout, Linear, Module, _positive, linear
+from tinytorch.core.tensor import Tensor, astype, floating, generator, ones, result, zeros
 from tinytorch.text.embeddings import EmbeddingLayer
 
 # %%
@@ -148,23 +148,21 @@ def _row_blocks(rows, E):
 
 def _norm_inputs(op, x, eps, *parameters):
     """x (..., E) and its parameters (E,) as floating tensors of one dtype."""
-    x = floating(x)
     if not eps > 0:
         raise ValueError(f"{op} needs eps > 0, got {eps}")
-    tensors = [x]
-    for p in map(floating, parameters):
+    x, *parameters = tensors = [floating(x), *map(floating, parameters)]
+    for p in parameters:
         if x.ndim == 0 or p.shape != x.shape[-1:]:
             raise ValueError(f"{op} of width {p.size} needs inputs (..., {p.size}), got {x.shape}")
-        x, p = _one_dtype(x, p)
-        tensors.append(p)
-    return [x, *(_one_dtype(x, p)[1] for p in tensors[1:])]
+    dtypes = {tensor.dtype for tensor in tensors}
+    return tensors if len(dtypes) == 1 else [astype(tensor, np.result_type(*dtypes)) for tensor in tensors]
 
 
 # %% [markdown]
 """
 **Write the heart of `layer_norm`.** For one block of rows: `normal` is a view of the output, so everything happens in
 place. Fill it with the rows minus their means. The variance of each row is the sum of its squares divided by E (use
-`np.einsum("ij,ij->i", ...)`, which makes no array of squares). Store `1 / sqrt(variance + eps)` in `scale[block]`. Then
+`np.vecdot`, the product of each row with a row, which makes no array of squares). Store `1 / sqrt(variance + eps)` in `scale[block]`. Then
 multiply by the scale of each row, multiply by the weight, add the bias.
 
 `layer_norm([2.0, 4.0, 4.0, 10.0], np.ones(4), np.zeros(4))` is `[-1, -0.3333, -0.3333, 1.6667]`.
@@ -175,7 +173,7 @@ multiply by the scale of each row, multiply by the weight, add the bias.
 </details>
 <details><summary>Hint 2</summary>
 
-With both operands `normal`, the einsum is the sum of squares of each row. `eps` goes inside the root.
+With both operands `normal`, `vecdot` is the sum of squares of each row. `eps` goes inside the root.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -200,13 +198,14 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     rows = x.data.reshape(-1, E)
     out = np.empty_like(x.data, order="C")
     out_rows = out.reshape(-1, E)
-    mean = rows @ np.ones_like(rows, shape=E) / E  # faster than rows.mean(axis=1)
-    scale = np.empty_like(mean)
+    ones = np.ones_like(rows, shape=E)
+    mean, scale = np.empty_like(rows, shape=(2, len(rows)))
     for block in _row_blocks(len(rows), E):
         normal = out_rows[block]
+        mean[block] = np.vecdot(rows[block], ones) / E  # faster than rows[block].mean(axis=1)
         ### BEGIN SOLUTION
         np.subtract(rows[block], mean[block, None], out=normal)
-        variance = np.einsum("ij,ij->i", normal, normal) / E
+        variance = np.vecdot(normal, normal) / E
         scale[block] = 1 / np.sqrt(variance + eps)
         normal *= scale[block, None]
         normal *= weight.data
@@ -411,7 +410,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     out = np.empty_like(x.data, order="C")
     out_rows = out.reshape(-1, E)
     ### BEGIN SOLUTION
-    scale = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows) / E + eps)
+    scale = 1 / np.sqrt(np.vecdot(rows, rows) / E + eps)
     for block in _row_blocks(len(rows), E):
         np.multiply(rows[block], scale[block, None], out=out_rows[block])
         out_rows[block] *= weight.data
@@ -1053,7 +1052,9 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
     if not np.isfinite(peak).all():
         raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
     if temperature == 0:
-        top_k, temperature = 1, 1.0
+        p = np.zeros_like(logits)
+        np.put_along_axis(p, logits.argmax(axis=-1, keepdims=True), 1, axis=-1)
+        return p
     ### BEGIN SOLUTION
     with np.errstate(over="ignore"):  # divided by next to nothing, what lies below the peak goes to -inf
         p = np.exp((logits - peak) / temperature)

@@ -849,9 +849,9 @@ The caller works too. And there are five ways to get this wrong:
 5. Threads are started when the library is imported, in programs that never need one.
 
 All around it is given. `num_threads` says how many: what the caller asks for, or what the environment says in
-`TINYTORCH_NUM_THREADS`, or as many as there are processors, or 1 where nobody knows. A pool is made by the first who
-needs one (5); inside a part, further calls run on the spot (3). Helpers run in a copy of the caller's context, so that
-an `np.errstate` around the call counts for them too.
+`TINYTORCH_NUM_THREADS`, or as many as there are processors for this process, or 1 where nobody knows. A pool is made by
+the first who needs one (5); inside a part, further calls run on the spot (3). Helpers run in a copy of the caller's
+context, so that an `np.errstate` around the call counts for them too.
 
 **Write `work`**, what each thread does. `waiting` is a `deque` of (number, part). Until it is empty: take the one at the
 left, call `function(part)`, put what it returns into `results` at its number. If it raises, put the exception into
@@ -879,13 +879,13 @@ Catch `BaseException`, so that an interrupt from the keyboard reaches the caller
 #| export
 def num_threads(threads: int | None = None) -> int:
     """How many threads to use: `threads`, or what TINYTORCH_NUM_THREADS in the environment says, or as many as there
-    are processors; 1 where that is not known.
+    are processors that this process may run on; 1 where that is not known.
     """
     if threads is not None:
         return _positive("num_threads", "threads", threads)
     said = os.environ.get("TINYTORCH_NUM_THREADS", "").strip()
     if not said:
-        return os.cpu_count() or 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not said.isdecimal() or int(said) < 1:
         raise ValueError(f"TINYTORCH_NUM_THREADS needs a whole number of at least 1, got {said!r}")
     return int(said)

@@ -30,18 +30,24 @@ class TestHowMany:
         monkeypatch.setenv("TINYTORCH_NUM_THREADS", " 7 ")
         assert num_threads() == 7
 
-    @pytest.mark.parametrize("said", ["", "  "])
-    def test_else_as_many_as_there_are_processors(self, monkeypatch, said):
-        monkeypatch.setattr(os, "cpu_count", lambda: 5)
-        monkeypatch.setenv("TINYTORCH_NUM_THREADS", said)
-        assert num_threads() == 5
-        monkeypatch.delenv("TINYTORCH_NUM_THREADS")
-        assert num_threads() == 5
+    @pytest.mark.parametrize("said", ["", "  ", None])
+    def test_else_as_many_as_there_are_processors_for_this_process(self, monkeypatch, said):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        if said is None:
+            monkeypatch.delenv("TINYTORCH_NUM_THREADS", raising=False)
+        else:
+            monkeypatch.setenv("TINYTORCH_NUM_THREADS", said)
+        assert num_threads() == 3
 
-    def test_1_where_nobody_knows(self, monkeypatch):
+    @pytest.mark.parametrize(("count", "threads"), [(5, 5), (None, 1)])
+    def test_as_many_as_the_machine_has_where_the_system_does_not_tell_which_and_1_where_nobody_knows(
+        self, monkeypatch, count, threads
+    ):
         monkeypatch.delenv("TINYTORCH_NUM_THREADS", raising=False)
-        monkeypatch.setattr(os, "cpu_count", lambda: None)
-        assert num_threads() == 1
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: count)
+        assert num_threads() == threads
 
     @pytest.mark.parametrize("threads", [0, -1])
     def test_fewer_than_1_are_refused_before_anything_is_done(self, threads):

@@ -23,7 +23,7 @@ TEXTS["the README of a workspace"] = templates.README
 TITO = typer.main.get_command(app)
 NAMES = {(name,) for name in TITO.commands} | {("milestone", name) for name in TITO.commands["milestone"].commands}
 REFUSED = typer.BadParameter.__mro__[1]  # a UsageError, of whichever click typer uses
-TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 DOCUMENTS = {path.relative_to(BOOK).with_suffix("").as_posix() for path in WRITTEN}
 DOCUMENTS |= {"api/index", *(f"lessons/{module.slug}" for module in COURSE.modules)}
 BLANKS = {

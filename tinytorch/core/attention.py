@@ -150,7 +150,7 @@ class AttentionBackward(Function, op="attention"):
         dscores = grad @ v.swapaxes(-1, -2)
         if kept is not None:
             dscores *= kept
-        dscores -= np.einsum("...d,...d->...", grad, out)[..., None]
+        dscores -= np.vecdot(grad, out)[..., None]
         dscores *= weights
         dq = dscores @ k
         dq *= scale

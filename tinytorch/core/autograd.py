@@ -558,8 +558,7 @@ class SoftmaxBackward(Function, op="softmax"):
     def backward(self, grad):
         dx, axis = np.empty_like(grad, order="C"), self.saved["axis"] - grad.ndim
         for out, g, d in _pieces(self.saved["out"], grad, dx, axis=axis):
-            np.multiply(out, g, out=d)
-            np.subtract(g, d.sum(axis=axis, keepdims=True), out=d)
+            np.subtract(g, np.vecdot(out, g, axis=axis, keepdims=True), out=d)  # vecdot: sums of products
             d *= out
         return dx
 
@@ -640,10 +639,10 @@ class CrossEntropyBackward(Function, op="cross_entropy"):
     """dlogits = softmax - onehot, times each row's share in the result: what the model believes minus what is true."""
 
     def backward(self, grad):
-        (x,), rows, dx = self.inputs, self.saved["rows"], self.saved["exps"]
-        grad = grad.reshape(-1) * self.saved["shares"]  # one number, or one per row
-        dx *= np.expand_dims(grad / self.saved["totals"], 1)  # e^x / sum is the softmax; nobody else holds this array
-        dx[np.arange(len(rows)), rows] -= grad
+        (x,), rows, part, dx = self.inputs, *(self.saved[name] for name in ("rows", "part", "softmax"))
+        dx[np.arange(len(rows)), rows] -= part  # nobody else holds this array
+        if grad.ndim or grad != 1:
+            dx *= grad.reshape(-1, 1)
         return dx if dx.shape == x.shape else dx.reshape(x.shape)
 
 

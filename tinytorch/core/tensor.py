@@ -690,6 +690,8 @@ def broadcast_shape(op: str, *shapes) -> tuple:
 
     Raises ValueError, in the name of operation `op`, where two lengths differ and neither is 1.
     """
+    if shapes.count(shapes[0]) == len(shapes):  # nothing stretches
+        return shapes[0]
     ndim = len(sorted(shapes, key=len)[-1])
     together = [1] * ndim
     for shape in shapes:
@@ -715,8 +717,10 @@ def astype(x: Tensor, dtype) -> Tensor:
 
 def floating(x) -> Tensor:
     """x as a floating tensor: integers and booleans become float32."""
+    if isinstance(x, Tensor) and x._data.dtype.kind == "f":
+        return x
     x = as_tensor(x)
-    return x if x.data.dtype.kind == "f" else astype(x, np.float32)
+    return x if x.dtype.kind == "f" else astype(x, np.float32)
 
 
 def _common_dtype(a, b):

@@ -58,7 +58,9 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
     if not np.isfinite(peak).all():
         raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
     if temperature == 0:
-        top_k, temperature = 1, 1.0
+        p = np.zeros_like(logits)
+        np.put_along_axis(p, logits.argmax(axis=-1, keepdims=True), 1, axis=-1)
+        return p
     with np.errstate(over="ignore"):  # divided by next to nothing, what lies below the peak goes to -inf
         p = np.exp((logits - peak) / temperature)
     p /= p.sum(axis=-1, keepdims=True)

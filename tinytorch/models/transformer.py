@@ -15,8 +15,8 @@ import numpy as np
 from tinytorch.core.activations import gelu
 from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import Function
-from tinytorch.core.layers import Dropout, Linear, Module, _one_dtype, _positive, linear
-from tinytorch.core.tensor import Tensor, floating, generator, ones, result, zeros
+from tinytorch.core.layers import Dropout, Linear, Module, _positive, linear
+from tinytorch.core.tensor import Tensor, astype, floating, generator, ones, result, zeros
 from tinytorch.models.sampling import _token_array, generate, stream
 from tinytorch.text.embeddings import EmbeddingLayer
 
@@ -31,16 +31,14 @@ def _row_blocks(rows, E):
 
 def _norm_inputs(op, x, eps, *parameters):
     """x (..., E) and its parameters (E,) as floating tensors of one dtype."""
-    x = floating(x)
     if not eps > 0:
         raise ValueError(f"{op} needs eps > 0, got {eps}")
-    tensors = [x]
-    for p in map(floating, parameters):
+    x, *parameters = tensors = [floating(x), *map(floating, parameters)]
+    for p in parameters:
         if x.ndim == 0 or p.shape != x.shape[-1:]:
             raise ValueError(f"{op} of width {p.size} needs inputs (..., {p.size}), got {x.shape}")
-        x, p = _one_dtype(x, p)
-        tensors.append(p)
-    return [x, *(_one_dtype(x, p)[1] for p in tensors[1:])]
+    dtypes = {tensor.dtype for tensor in tensors}
+    return tensors if len(dtypes) == 1 else [astype(tensor, np.result_type(*dtypes)) for tensor in tensors]
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
@@ -57,12 +55,13 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     rows = x.data.reshape(-1, E)
     out = np.empty_like(x.data, order="C")
     out_rows = out.reshape(-1, E)
-    mean = rows @ np.ones_like(rows, shape=E) / E  # faster than rows.mean(axis=1)
-    scale = np.empty_like(mean)
+    ones = np.ones_like(rows, shape=E)
+    mean, scale = np.empty_like(rows, shape=(2, len(rows)))
     for block in _row_blocks(len(rows), E):
         normal = out_rows[block]
+        mean[block] = np.vecdot(rows[block], ones) / E  # faster than rows[block].mean(axis=1)
         np.subtract(rows[block], mean[block, None], out=normal)
-        variance = np.einsum("ij,ij->i", normal, normal) / E
+        variance = np.vecdot(normal, normal) / E
         scale[block] = 1 / np.sqrt(variance + eps)
         normal *= scale[block, None]
         normal *= weight.data
@@ -115,7 +114,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     rows = x.data.reshape(-1, E)
     out = np.empty_like(x.data, order="C")
     out_rows = out.reshape(-1, E)
-    scale = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows) / E + eps)
+    scale = 1 / np.sqrt(np.vecdot(rows, rows) / E + eps)
     for block in _row_blocks(len(rows), E):
         np.multiply(rows[block], scale[block, None], out=out_rows[block])
         out_rows[block] *= weight.data

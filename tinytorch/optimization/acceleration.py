@@ -271,13 +271,13 @@ class Workspace(threading.local):
 
 def num_threads(threads: int | None = None) -> int:
     """How many threads to use: `threads`, or what TINYTORCH_NUM_THREADS in the environment says, or as many as there
-    are processors; 1 where that is not known.
+    are processors that this process may run on; 1 where that is not known.
     """
     if threads is not None:
         return _positive("num_threads", "threads", threads)
     said = os.environ.get("TINYTORCH_NUM_THREADS", "").strip()
     if not said:
-        return os.cpu_count() or 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not said.isdecimal() or int(said) < 1:
         raise ValueError(f"TINYTORCH_NUM_THREADS needs a whole number of at least 1, got {said!r}")
     return int(said)
