@@ -381,7 +381,16 @@ def main():
         print(f"tito: {error}{full}", file=sys.stderr)
         sys.exit(3)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_stopped())
+    except SystemExit as ended:  # typer has caught the interruption, and says nothing
+        if ended.code == 130:
+            _stopped()
+        raise
+
+
+def _stopped():
+    print("tito: stopped", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SK
 # Files of checks that say once more what the others say, with drawn examples and beside PyTorch: they take long, and
 # need hypothesis and torch. `-k properties` and `-k agreement` run them, and so does pytest.
 SECOND = ("agreement", "properties")
+
+SCRATCH = "tito-checks-"  # how the folders begin in which checks run
 
 SETTINGS = """\
 [pytest]
@@ -55,7 +58,8 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
     if not as_json:
         note(f"{module.slug} {module.title}, from {_relative(lesson.path)}")
     shown = Lines(module, quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="tito-") as folder:
+    _sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
         stage = Path(folder) / "stage"
         files = build(course, module.slug)
         export(course, to=stage, built=files)
@@ -77,6 +81,14 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
     if not as_json:
         _conclude(result)
     return code, result
+
+
+def _sweep(folder):
+    """Remove what checks left that were killed a day ago or before."""
+    for scratch in folder.glob(f"{SCRATCH}*/plan.json"):
+        with contextlib.suppress(OSError):
+            if scratch.stat().st_mtime < time.time() - 24 * 3600:
+                shutil.rmtree(scratch.parent)
 
 
 def _run(course, module, stage, folder, select, limit, shown):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -82,6 +83,26 @@ class TestTest:
     def test_one_check_by_words(self, tito):
         code, out, _ = tito("test", "01", "-k", "unit circle")
         assert (code, out) == (0, "PASS  first: area of the unit circle\n")
+
+    def test_what_killed_checks_left_is_cleared_up_a_day_later(self, tito, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        for name, hours in (("tito-checks-old", 25), ("tito-checks-new", 1), ("tito-mine", 25)):
+            plan = tmp_path / name / "plan.json"
+            plan.parent.mkdir()
+            plan.touch()
+            os.utime(plan, (time.time() - hours * 3600,) * 2)
+        tito("test", "01", "-k", "circle")
+        assert sorted(path.name for path in tmp_path.glob("tito*")) == ["tito-checks-new", "tito-mine"]
+
+    def test_an_interruption_is_said(self, tito, monkeypatch):
+        from tito import testing
+
+        def interrupted(*given):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(testing, "build", interrupted)
+        code, out, err = tito("test", "01")
+        assert (code, out, err.splitlines()[-1]) == (130, "", "tito: stopped")
 
     def test_nothing_selected_is_no_pass(self, tito):
         code, out, err = tito("test", "01", "-k", "triangle")
