@@ -36,7 +36,7 @@ hours, with a good place to stop before "Shapes".
                          +------> "out is add of a and b"      to whoever listens (module 05: gradients)
 ```
 
-There are two kinds of code cells that ship. In some, a part is left to you: sixteen blanks, most of them under ten
+There are two kinds of code cells that ship. In some, a part is left to you: a blank, most of them under ten
 lines, each described right above it. The others are given: plumbing, checks, and functions that only combine what you
 wrote. The long ones say so; read their first lines and move on.
 
