@@ -78,7 +78,7 @@ def test_top_p_keeps_enough_and_not_one_too_many(x, p):
     whole = token_probabilities(x)
     for full, kept in zip(whole, token_probabilities(x, top_p=p) > 0):
         assert full[kept].sum() >= p - 1e-9
-        assert full[kept].sum() - full[kept].min() < p
+        assert full[kept].sum() - full[kept].min() < p or full[kept].min() < 1e-15  # below what float64 can take off 1
 
 
 @fixed

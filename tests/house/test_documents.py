@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 import typer
@@ -135,7 +136,7 @@ def not_there(arguments):
             inside = [place.joinpath(*rest) for place in places]
             ends = [path.with_suffix(".py").is_file() or (path / "__main__.py").is_file() for path in inside]
             return None if any(ends) else f"no module {arguments[1]}"
-        found = first in sys.stdlib_module_names or importlib.util.find_spec(first)
+        found = first in sys.stdlib_module_names or first in packages_distributions()
         return None if found else f"no module {first}"
     if arguments and not arguments[0].startswith("-") and not (ROOT / arguments[0]).is_file():
         return f"no file {arguments[0]}"

@@ -918,15 +918,15 @@ def normalize_axes(op: str, x: Tensor, axis: _Axes) -> tuple | None:
     """
     if axis is None:
         return None
-    axes = []
+    axes, ndim = [], x.ndim
     for i in axis if isinstance(axis, (tuple, list)) else (axis,):
         try:
             i = operator.index(i)
         except TypeError:
             raise TypeError(f"{op} needs whole numbers as axes, got {i!r}") from None
-        if not -x.ndim <= i < x.ndim:
+        if not -ndim <= i < ndim:
             raise ValueError(f"{op} needs an axis of a tensor of shape {x.shape}, got axis {i}")
-        axes.append(i % x.ndim)
+        axes.append(i % ndim)
     if len(set(axes)) < len(axes):
         raise ValueError(f"{op} names an axis twice: {axis} for shape {x.shape}")
     return tuple(axes)
@@ -1159,6 +1159,8 @@ def stack(tensors, axis: int = 0) -> Tensor:
 
 def _index(index):
     """An index with arrays of its own in place of tensors, arrays and lists: it is kept for the gradient."""
+    if index is None or index is ... or isinstance(index, (int, slice)):
+        return index
     if isinstance(index, tuple):
         return tuple(_index(list(i) if isinstance(i, tuple) else i) for i in index)
     if isinstance(index, Tensor):
