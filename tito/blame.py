@@ -190,7 +190,7 @@ def _own_fault(failure):
     """Whether the exception is the fault of the place where it came up: an unwritten blank, an unknown name."""
     if failure["type"] == "NotImplementedError":
         return re.match(r"module \d+: write ", failure["message"]) is not None
-    return failure["type"] in ("NameError", "UnboundLocalError")
+    return failure["type"] in ("NameError", "UnboundLocalError", "ZeroDivisionError")
 
 
 class _Mentions:
