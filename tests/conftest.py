@@ -14,13 +14,15 @@ def pytest_report_header():
 
 
 def pytest_configure():
+    gc.disable()  # thousands of tests are made and stay until the end: nobody need look for garbage among them
     stage = os.environ.get("TINYTORCH_STAGE")
     if stage and not Path(tinytorch.__file__).resolve().is_relative_to(Path(stage).resolve()):
         raise pytest.UsageError(f"tinytorch came from {tinytorch.__file__}, not from the stage {stage}")
 
 
 def pytest_collection_finish():
-    gc.freeze()  # thousands of tests stay until the end: no search for garbage need look at them
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

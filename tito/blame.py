@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # How much each kind of evidence adds to a suspicion; chosen on a part of tests/mistakes, see tests/support/messages.py.
-EARLIER = 0.5  # a blank of an earlier lesson, whose own checks have passed before
+EARLIER = 0.25  # a blank of an earlier lesson, whose own checks have passed before
 MENTIONED = 1.0  # times how well a name that the check mentions tells failing checks from passing ones
 NAMED = 0.3  # the check mentions a name of the blank at all
 TITLE = 0.6  # the check's own name does

@@ -11,7 +11,9 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-IN_PLACE = r"unchanged|untouched|in_place|leaves|do(es)?_not_change|not_changed|keeps_its_input|left_alone"
+# Names of tests that hold still what must not change: any change is the mistake, and its numbers tell nothing.
+STILL = r"unchanged|untouched|in_place|leaves|do(es)?_not_change|not_changed|keeps_its_input|left_alone|moves_nothing"
+INPUT = r"(leaves|change|keeps)_(its|their)_inputs?|(is|are)_not_changed"  # of those, the ones about an input
 MANY = 100_000  # of more numbers, only the simple patterns are tried
 FEW = 4  # with fewer numbers than this, that all of them fit a pattern may be chance
 
@@ -28,10 +30,22 @@ def explain(error, compared=None, file=None, test=""):
     told = reason = None
     if sides is not None:
         told = difference(*sides)
-        if not re.search(IN_PLACE, test):  # the change itself is the mistake, whatever it is
+        if compared is not None and compared[0] == "is" and _equal(*sides):
+            reason = "equal, but another object: this very one was to be handed on, and a copy was made"
+        elif not re.search(STILL, test):
             reason = cause(*sides, context=f"{test} {line}")
     kind = "AssertionError" if isinstance(error, AssertionError) else type(error).__name__
+    if kind == "IndexError" and _innermost(error) == str(file):
+        reason = "the check read more values than your code returned"
     return told, reason or of_message(kind, str(error), f"{test} {line}")
+
+
+def _innermost(error):
+    """The file in which an exception came up."""
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        trace, found = trace.tb_next, trace.tb_frame.f_code.co_filename
+    return found
 
 
 def statement(error, file):
@@ -54,12 +68,20 @@ def operands(error, compared):
         if Path(trace.tb_frame.f_code.co_filename).parts[-4:-2] == ("numpy", "testing") and "desired" in names:
             return names["actual"], names["desired"]
         trace = trace.tb_next
-    if isinstance(error, AssertionError) and compared is not None and compared[0] in ("==", "is"):
+    if isinstance(error, AssertionError) and _top(error, compared):
         got, want = compared[1], getattr(compared[2], "expected", compared[2])  # of pytest.approx
         if isinstance(want, type) and _is_dtype(got):
             want = type(got)(want)
         return got, want
     return None
+
+
+def _top(error, compared):
+    """Whether the assertion was of this comparison itself, `assert a == b` and not `assert not (a == b).any()`."""
+    if compared is None or compared[0] not in ("==", "is"):
+        return False
+    said = next((line for line in str(error).splitlines() if line.startswith("assert ")), None)
+    return said is None or f" {compared[0]} " in said
 
 
 def _array(value):
@@ -209,11 +231,11 @@ def _of_sequences(got, want):
         if sorted(map(repr, got)) == sorted(map(repr, want)):
             return "everything is there, in another order"
     for long, short, word in ((want, got, "missing"), (got, want, "too many")):
-        if len(long) == len(short) + 1:
+        if len(long) == len(short) + 1 > 1:
             if list(long[1:]) == list(short):
-                return f"all is right but that one is {word} at the beginning: off by one"
+                return f"all is right but that {_short(long[0])} is {word} at the beginning"
             if list(long[:-1]) == list(short):
-                return f"all is right but that one is {word} at the end: off by one"
+                return f"all is right but that {_short(long[-1])} is {word} at the end"
     return None
 
 
@@ -260,7 +282,7 @@ def _of_shapes(got, want, noun="the result"):
         return "as many numbers, in another shape: a reshape is missing, or uses other lengths"
     if len(got) == len(want):
         off = [(i, g - w) for i, (g, w) in enumerate(zip(got, want)) if g != w]
-        if len(off) == 1 and abs(off[0][1]) == 1:
+        if len(off) == 1 and abs(off[0][1]) == 1 and noun != "your gradient" and want[off[0][0]] >= FEW:
             axis, by = off[0]
             return f"axis {axis} is one too {'long' if by > 0 else 'short'}: off by one"
     if len(got) == len(want) - 1:
@@ -274,12 +296,28 @@ def _of_arrays_of_two_shapes(a, b, noun):
     import numpy as np
 
     shape = _of_shapes(a.shape, b.shape, noun)
+    if text := _longer(a, b):
+        return text
     if a.size and b.size and a.ndim == b.ndim and "f" in (a.dtype.kind, b.dtype.kind) or a.ndim == b.ndim == 1:
         x, y = a.sum(dtype=np.float64), b.sum(dtype=np.float64)
         moved = a.size == b.size and _same(np.sort(a, axis=None), np.sort(b, axis=None)).all()
         if min(a.size, b.size) > 1 and x != 0 and np.isclose(x, y, rtol=1e-6) and not moved:
             return "all values together are right (the totals are equal): summed over the wrong axis"
     return shape
+
+
+def _longer(a, b):
+    """One holds the other at its beginning, and goes on."""
+    axes = [axis for axis, (n, m) in enumerate(zip(a.shape, b.shape)) if n != m]
+    if a.ndim != b.ndim or len(axes) != 1:
+        return None
+    (axis,), both = axes, min(a.size, b.size)
+    n, m = a.shape[axis], b.shape[axis]
+    part = (slice(None),) * axis + (slice(min(n, m)),)
+    if both >= FEW and _same(a[part], b[part]).all():
+        more = f"{n - m} more follow" if n > m else f"{m - n} more are missing"
+        return f"the first {min(n, m)} along axis {axis} are right, and {more}"
+    return None
 
 
 def _of_values(a, b, noun, context):
@@ -290,6 +328,8 @@ def _of_values(a, b, noun, context):
     a, b = a.astype(np.float64), b.astype(np.float64)
     wrong = ~_same(a, b)
     if not wrong.any():
+        if np.array_equal(a, b, equal_nan=True):
+            return None
         small = (a == 0) & (b != 0)
         if small.any():
             return "numbers near zero became zero: 1 + x forgets a tiny x (log1p, expm1), or a difference cancels them"
@@ -306,7 +346,7 @@ def _of_values(a, b, noun, context):
     if not np.isfinite(a).all() or not np.isfinite(b).all():
         return f"{noun} is a number where {b[wrong][0]:g} was expected" if not np.isfinite(b[wrong]).all() else None
     if wrong.all() or (b[~wrong] == 0).all():  # zeros fit every factor
-        for found in (_zero, _sign, _factor):
+        for found in (_zero, _sign, _floored, _factor):
             if text := found(a, b, noun, context):
                 return text
     if a.size > MANY:
@@ -323,7 +363,16 @@ def _zero(a, b, noun, context):
             "nothing was added to it, or the rule cuts it off"
             if noun == "your gradient"
             else "it was made and never filled, or a mask hides all of it"
+            + (", or it was cut to whole numbers (//, an integer dtype)" if (abs(b) < 1).all() else "")
         )
+    return None
+
+
+def _floored(a, b, noun, context):
+    import numpy as np
+
+    if a.size >= 2 and a.any() and ((a == np.floor(b)).all() or (a == np.trunc(b)).all()):
+        return f"{noun} was cut to whole numbers: // for /, or an integer dtype on the way"
     return None
 
 
@@ -341,21 +390,22 @@ def _factor(a, b, noun, context):
     r = float(np.median(ratio))
     if abs(r) < 1e-12 or abs(abs(r) - 1) < 2e-3 or not np.allclose(ratio, r, rtol=1e-4):
         return None
-    if ratio.size < 2 and not _known(r, b):
-        return None
+    alone = ratio.size < 3 or np.ptp(b[used]) == 0  # one number, or as good as one: it may be chance
     size = abs(r)
     sign = " and has the opposite sign" if r < 0 else ""
     said = f"everything is {_times(size)}" if b.size > 1 else f"{noun} is {_times(size)}"
-    lengths = {n: f"the length of axis {axis}" for axis, n in enumerate(b.shape) if n > 1}
+    lengths = {n: f"the length of axis {axis}" for axis, n in enumerate(b.shape) if n > 1 and not alone}
     if b.size > 1 and len(b.shape) > 1:
         lengths[b.size] = "the number of values"
-    spread = re.search(r"var|std|norm|spread", context, re.I)
+    spread = re.search(r"(\b|_)var(\b|_)|variance|std|deviation|spread", context, re.I)
     for power, name in ((1, "variance"), (0.5, "standard deviation")):
         for way in (1, -1):
             n = _bessel(size ** (way / power))
             if spread and n:
                 took, needs = ("n - 1", "n") if way > 0 else ("n", "n - 1")
                 return f"{said}{sign}: a {name} of n = {n} values divided by {took} where {needs} belongs"
+    if alone and (not _known(r, 9) or (a == a.round()).all() and (b == b.round()).all()):
+        return None
     for n, what in lengths.items():
         if np.isclose(size, n, rtol=1e-4):
             return f"{said}{sign}: {n} is {what}; a sum where the mean belongs?"
@@ -367,9 +417,9 @@ def _factor(a, b, noun, context):
     return f"{said}{sign}"
 
 
-def _known(r, b):
-    """Whether one number alone is enough to believe in the factor `r`: a small whole number, or one over it."""
-    return any(abs(x - round(x)) < 1e-4 * x and 2 <= round(x) <= 64 for x in (abs(r), 1 / abs(r)))
+def _known(r, most):
+    """Whether one number alone is enough to believe in the factor `r`: a whole number up to `most`, or one over it."""
+    return any(abs(x - round(x)) < 1e-4 * x and 2 <= round(x) <= most for x in (abs(r), 1 / abs(r)))
 
 
 def _times(size):
@@ -427,7 +477,7 @@ def _varied(part, axis):
 
 def _reversed(a, b, wrong, noun):
     for axis in range(a.ndim):
-        if a.shape[axis] > 1 and _same(a[(slice(None),) * axis + (slice(None, None, -1),)], b).all():
+        if a.shape[axis] > 2 and _same(a[(slice(None),) * axis + (slice(None, None, -1),)], b).all():
             return f"the values stand in the opposite order along axis {axis}"
     return None
 
@@ -471,7 +521,7 @@ def _edge(a, b, wrong, noun):
     if wrong.all() or a.size < FEW:
         return None
     for axis in range(a.ndim):
-        if a.shape[axis] < 3:
+        if a.shape[axis] < 3 or a.size < 2 * FEW:
             continue
         other = tuple(i for i in range(a.ndim) if i != axis)
         at = wrong.any(axis=other).nonzero()[0].tolist()
@@ -533,8 +583,12 @@ def _near(a, b, wrong, noun):
 
 WARNED = [
     (
-        r"overflow encountered in (exp|expm1|square|cosh|power|multiply)",
+        r"overflow encountered in (exp|expm1|cosh)",
         "{0} of a large number overflowed: subtract the maximum first, or use a form without large powers",
+    ),
+    (
+        r"overflow encountered in (square|power|multiply)",
+        "a product of large numbers overflowed ({0}): divide or cut them first, or use a form without large powers",
     ),
     (
         r"divide by zero encountered in log",
@@ -589,7 +643,7 @@ RAISED = [
     (
         "ValueError",
         r"operands could not be broadcast together with shapes (\(.*?\)) (\(.*?\))",
-        "{0} and {1} do not fit axis by axis from the right: keepdims, or a reshape, is missing",
+        None,
     ),
     (
         "ValueError",
@@ -648,6 +702,8 @@ def of_message(kind, message, context=""):
         if re.fullmatch(kinds, kind) and (found := re.search(pattern, message)):
             if text is not None:
                 return text.format(*found.groups())
+            if "broadcast together" in pattern:
+                return _of_operands(*found.groups())
             if "shape" in pattern:
                 got, want = (tuple(int(n) for n in re.findall(r"\d+", shape)) for shape in found.groups())
                 return _of_shapes(got, want, "your gradient")
@@ -655,9 +711,18 @@ def of_message(kind, message, context=""):
     if kind == "AssertionError":
         if re.search(r"(shares|may_share)_memory|\.data is not \w+\.data", context + message):
             return "the result is a view of its input, or the input itself: changing one changes the other; copy"
-        if re.search(IN_PLACE, context):
+        if re.search(INPUT, context):
             return "an input was changed in place: compute into a new array"
     return None
+
+
+def _of_operands(one, other):
+    """Of two shapes, as NumPy writes them, that do not broadcast."""
+    left, right = (tuple(int(n) for n in re.findall(r"\d+", shape)) for shape in (one, other))
+    said = f"{one} and {other} do not fit axis by axis from the right: "
+    if len(left) == len(right) == 2 and left[1] == right[0]:
+        return said + "keepdims, or a reshape, is missing; their matrix product (@) would exist"
+    return said + "keepdims, or a reshape, is missing"
 
 
 def _of_slopes(got, want):
@@ -669,7 +734,7 @@ def _of_slopes(got, want):
     if want and abs(want) < 1e-7:
         return "your gradient is not zero where the function does not change"
     ratio = got / want if want else 0
-    if ratio and _known(ratio, None):
+    if ratio and _known(ratio, 64):
         sign = " and has the opposite sign" if ratio < 0 else ""
         return f"your gradient is {_times(abs(ratio))}{sign} at this place"
     return None

@@ -289,7 +289,8 @@ def run(plan, send):
     for name in ("_saferepr", "_call_reprcompare", "_format_assertmsg"):
         quiet(rewrite, name, probes)
     options = ["-c", plan["settings"], "--rootdir", plan["root"], "--confcutdir", str(Path(plan["root"], "tests"))]
-    options += ["-p", "no:cacheprovider", "-p", "no:doctest", "--basetemp", plan["scratch"]]
+    options += ["-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:logging", "--basetemp", plan["scratch"]]
+    options += ["--capture=sys"]  # cheaper than by descriptor; what gets past it lands in a file of our own
     options += ["--continue-on-collection-errors"]  # a file that needs what is not installed stops no other
     options += ["--tb=native", "--no-summary"]  # nobody reads them, and the usual form parses a file per failure
     status = int(pytest.main([*options, *plan["tests"]], plugins=[reporter := Reporter(plan, send, probes)]))

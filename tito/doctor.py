@@ -115,8 +115,8 @@ def dependencies():
         else:
             yield OK, name, version, ""
     for name, meaning in {
-        "torch": "checks beside PyTorch are skipped",
-        "hypothesis": "checks with drawn examples are skipped",
+        "torch": "only tito test -k agreement needs it",
+        "hypothesis": "only tito test -k properties needs it",
         "jupyterlab": "lessons open in another editor",
     }.items():
         try:

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+LAST = "last-tested"  # the backup of lessons as `tito test` last read them whole; the others are named for their time
+
 
 def write(path, content, durable=True):
     """Replace the file `path` by `content` (text or bytes) in one step; a failure leaves what was there.
@@ -30,10 +32,31 @@ def write(path, content, durable=True):
         raise
 
 
-def backups(root):
-    """The backups of a workspace, oldest first."""
+def sweep(root):
+    """Remove what commands that were killed left half-written. Only where no other command writes: under the lock."""
+    folders = [root, root / ".tito", root / ".tito" / "backups"]
+    for part in (f".tito/backups/{LAST}", ".tito/released", ".vscode", "milestones", "modules", "tests", "tinytorch"):
+        folders += [Path(folder) for folder, _, _ in os.walk(root / part)]
+    for folder in filter(Path.is_dir, folders):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if name.startswith(".tito-"):
+                    (folder / name).unlink()
+                elif name.startswith(".part-"):
+                    shutil.rmtree(folder / name)
+
+
+def backups(root, part="."):
+    """The backups of a workspace, oldest first: by their time, or by that of the files in their folder `part`."""
+
+    def when(folder):
+        if folder.name != LAST:
+            return folder.name, 1
+        times = [path.stat().st_mtime for path in (folder / part).rglob("*") if path.is_file()]
+        return time.strftime("%Y%m%d-%H%M%S", time.localtime(max(times, default=0))), 0
+
     folder = root / ".tito" / "backups"
-    return sorted(p for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
+    return sorted((p for p in folder.iterdir() if p.name[0] != "."), key=when) if folder.is_dir() else []
 
 
 def keep(root, paths):

@@ -36,7 +36,7 @@ def status(course):
         entry = known.get("tests", {}).get(module.slug)
         checks = f"{entry['passed']} of {entry['passed'] + entry['failed']} checks, {entry['time']}" if entry else ""
         if seen := sum(each.startswith(f"{module.slug}/") for each in known.get("gave_up", {})):
-            checks += f", {seen} solutions seen"
+            checks += f", {seen} solution{'s' * (seen > 1)} seen"
         rows.append((module.slug, (standing, COLOURS[standing]), written, checks))
         if following is None and standing != ("completed" if course.workspace else "passed"):
             following = module, standing
@@ -60,20 +60,34 @@ def milestones(course):
         done = {m.number for m in course.modules if state.standing(course, m, known) == "passed"}
     rows = []
     for entry in course.milestones:
-        missing = [f"{number:02d}" for number in entry.needs if number not in done]
-        how = (f"waits for {' '.join(missing)}", "dim") if missing else ("open", "green")
+        missing = [number for number in entry.needs if number not in done]
+        how = (f"waits for {runs(missing)}", "dim") if missing else ("open", "green")
         rows.append((entry.slug, how, entry.title))
     table(rows, "milestone", "state", "")
+
+
+def runs(numbers):
+    """`02-06 08 10 11`: three and more in a row are written as a range."""
+    rows = []
+    for number in numbers:
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    parts = []
+    for row in rows:
+        parts += [f"{row[0]:02d}-{row[-1]:02d}"] if len(row) > 2 else [f"{number:02d}" for number in row]
+    return " ".join(parts)
 
 
 def ready(course, milestone):
     """CourseError if a workspace lacks lessons that the milestone needs."""
     done = state.load(course).get("completed", {})
-    missing = [m.id for m in course.modules if m.number in milestone.needs and m.slug not in done]
+    missing = [m.number for m in course.modules if m.number in milestone.needs and m.slug not in done]
     if course.workspace and missing:
         raise CourseError(
-            f"{milestone.slug} runs on what you write in lessons {' '.join(f'{n:02d}' for n in milestone.needs)}; "
-            f"still to complete: {' '.join(missing)}"
+            f"{milestone.slug} runs on what you write in lessons {runs(milestone.needs)}; "
+            f"still to complete: {runs(missing)}"
         )
 
 
@@ -84,7 +98,7 @@ def milestone_info(course, milestone):
     say()
     say(plain(ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""))
     say()
-    say(f"needs modules {' '.join(f'{number:02d}' for number in milestone.needs)}")
+    say(f"needs lessons {runs(milestone.needs)}")
     say(f"run it: tito milestone run {milestone.id}")
 
 
@@ -100,6 +114,7 @@ def hint(course, name, blank):
     cells = {cell.grade_id: cell for cell in lesson.blanks}
     if blank is None:
         table([(id, f"{len(cell.hints)} hints") for id, cell in cells.items()], "blank", "")
+        note(f"one more each time: tito hint {module.id} {next(iter(cells))}")
         return
     if blank not in cells:
         raise CourseError(f"module {module.slug} has no blank {blank!r}. There are: {', '.join(cells)}")

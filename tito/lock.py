@@ -1,8 +1,13 @@
-"""One `tito` at a time writes to a course: an operating-system lock, freed even when its holder is killed."""
+"""One `tito` at a time writes to a course: an operating-system lock, freed even when its holder is killed.
+
+Whoever gets it first removes what those who were killed left half-written.
+"""
 
 import contextlib
 import os
 import time
+
+from tito.files import sweep
 
 try:
     import fcntl
@@ -54,6 +59,7 @@ def lock(root, purpose, wait=30.0, note=lambda text: None):
         file.flush()
         _held.add(root)
         try:
+            sweep(root)
             yield
         finally:
             _held.discard(root)

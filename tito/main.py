@@ -1,6 +1,7 @@
 """`tito`: the course from the command line. Heavy imports wait until a command needs them."""
 
 import enum
+import errno
 import json
 import os
 import re
@@ -253,8 +254,13 @@ def export(
         from tito import workspace
 
         changed = workspace.export(course, upto)
+        for each in course.upto(upto):
+            workspace.list_unwritten(course, each)
     else:
-        changed = exporter.export(course, upto, to)
+        from tito.lock import lock
+
+        with lock(course.root, "export"):
+            changed = exporter.export(course, upto, to)
     print(f"{len(changed)} files changed" if changed else "nothing to change")
 
 
@@ -352,6 +358,9 @@ RANK = {name: number for number, name in enumerate(FIRST)}
 app.registered_commands.sort(key=lambda command: RANK.get(command.name or command.callback.__name__, 99))
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def main():
     from tito.course import CourseError
     from tito.lesson import ExportError
@@ -368,10 +377,20 @@ def main():
     except BrokenPipeError:  # whoever read the output has gone
         os._exit(141)
     except OSError as error:  # a full disk, a folder without permission: what was there is as it was
-        print(f"tito: {error}", file=sys.stderr)
+        full = "; nothing of yours is lost: make room, and run the command again" if error.errno in FULL else ""
+        print(f"tito: {error}{full}", file=sys.stderr)
         sys.exit(3)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_stopped())
+    except SystemExit as ended:  # typer has caught the interruption, and says nothing
+        if ended.code == 130:
+            _stopped()
+        raise
+
+
+def _stopped():
+    print("tito: stopped", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -82,17 +82,14 @@ def share(points, parts):
 
 
 def checks_of(course, module):
-    """For every blank, the checks that catch a mistake in it; those that need hypothesis only for want of others."""
+    """For every blank, the checks that catch a mistake in it."""
     path = course.root / "tests" / "mistakes" / f"{module.slug}.toml"
     found = {}
     if path.is_file():
         for mistake in tomllib.loads(path.read_text(encoding="utf-8"))["mistake"]:
             if test := mistake.get("caught_by"):
                 found.setdefault(mistake["blank"], set()).add(check_name(test))
-    plain = {
-        b: [n for n in sorted(names) if not n.startswith(("properties.", "agreement."))] for b, names in found.items()
-    }
-    return {blank: plain[blank] or sorted(found[blank]) for blank in found}
+    return {blank: sorted(names) for blank, names in found.items()}
 
 
 def check_name(test):
@@ -144,4 +141,4 @@ def checks(module, blank, names, folder="."):
             message += f"\n{first['type']}: {first['message']}"
         raise AssertionError(message)
     if all(outcomes[name] == "skipped" for name in wanted):
-        raise AssertionError(f"{blank}: its checks were skipped; pip install hypothesis torch")
+        raise AssertionError(f"{blank}: its checks were skipped")

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,21 @@ import time
 from pathlib import Path
 
 from tito import state
-from tito.blame import defined, named, suspects
+from tito.blame import CERTAIN, defined, named, suspects
 from tito.console import note, plain, say, style
 from tito.export import ExportError, build, export
 from tito.lesson import read_lesson
+from tito.trial import culprit
 
 PASSED, FAILED, USAGE, ENVIRONMENT, UNPARSED, NOTHING, LATE = 0, 1, 2, 3, 4, 5, 124
 SEVERITY = [PASSED, NOTHING, FAILED, UNPARSED, LATE, ENVIRONMENT]  # of several modules, the gravest is the result
 WORDS = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "skipped": ("SKIP", "yellow")}
+
+# Files of checks that say once more what the others say, with drawn examples and beside PyTorch: they take long, and
+# need hypothesis and torch. `-k properties` and `-k agreement` run them, and so does pytest.
+SECOND = ("agreement", "properties")
+
+SCRATCH = "tito-checks-"  # how the folders begin in which checks run
 
 SETTINGS = """\
 [pytest]
@@ -50,12 +58,13 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
     if not as_json:
         note(f"{module.slug} {module.title}, from {_relative(lesson.path)}")
     shown = Lines(module, quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="tito-") as folder:
+    _sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
         stage = Path(folder) / "stage"
         files = build(course, module.slug)
         export(course, to=stage, built=files)
         problem, code = _run(course, module, stage, Path(folder), select, limit, shown)
-        first = explain(module, lessons, stage, files, shown)
+        first = explain(module, lessons, stage, files, shown, once_more(course.root))
     counts = {outcome: sum(e["outcome"] == outcome for e in shown.checks()) for outcome in WORDS}
     result = {
         "schema": "tito.test/1",
@@ -74,42 +83,23 @@ def check_module(course, module, select=None, limit=600, as_json=False, remember
     return code, result
 
 
+def _sweep(folder):
+    """Remove what checks left that were killed a day ago or before."""
+    for scratch in folder.glob(f"{SCRATCH}*/plan.json"):
+        with contextlib.suppress(OSError):
+            if scratch.stat().st_mtime < time.time() - 24 * 3600:
+                shutil.rmtree(scratch.parent)
+
+
 def _run(course, module, stage, folder, select, limit, shown):
     """Run the checks in a process of their own, which reports line by line. Returns (problem, exit code)."""
     tests = course.root / "tests" / module.slug
-    if not any(tests.glob("test_*.py")):
+    chosen = checks_in(tests, select)
+    if not chosen:
         return f"there are no checks in {tests}", NOTHING
-    (folder / "settings.ini").write_text(SETTINGS, encoding="utf-8")
-    plan = {
-        "stage": str(stage),
-        "tests": [str(tests)],
-        "root": str(course.root),
-        "settings": str(folder / "settings.ini"),
-        "scratch": str(folder / "scratch"),
-        "select": select,
-    }
-    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "TINYTORCH_STAGE": str(stage),
-        "PYTHONPATH": str(course.root / "tests"),
-        "MPLBACKEND": "Agg",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else is installed has no say, and takes no time
-        "PYTHONUNBUFFERED": "1",
-    }
-    command = [sys.executable, "-P", str(Path(__file__).with_name("checks.py")), str(folder / "plan.json")]
     late = threading.Event()
     with open(folder / "said", "w+b") as said:
-        process = subprocess.Popen(
-            command,
-            cwd=stage,  # whatever a check starts finds this package first
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            stderr=said,
-            start_new_session=True,
-        )
+        process = _launch(course.root, stage, chosen, select, folder, said)
 
         def kill():
             late.set()
@@ -151,6 +141,59 @@ def _run(course, module, stage, folder, select, limit, shown):
     if outcomes == {"skipped"}:
         return "every check was skipped", NOTHING
     return None, FAILED if "failed" in outcomes else PASSED
+
+
+def _launch(root, stage, tests, select, folder, said):
+    """The process that runs the files `tests` on the package in `stage`; its standard output carries the reports."""
+    (folder / "settings.ini").write_text(SETTINGS, encoding="utf-8")
+    plan = {
+        "stage": str(stage),
+        "tests": [str(path) for path in tests],
+        "root": str(root),
+        "settings": str(folder / "settings.ini"),
+        "scratch": str(folder / "scratch"),
+        "select": select,
+    }
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "TINYTORCH_STAGE": str(stage),
+        "PYTHONPATH": str(root / "tests"),
+        "MPLBACKEND": "Agg",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else is installed has no say, and takes no time
+        "PYTHONUNBUFFERED": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("checks.py")), str(folder / "plan.json")],
+        cwd=stage,  # whatever a check starts finds this package first
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        stderr=said,
+        start_new_session=True,
+    )
+
+
+def once_more(root):
+    """For tito/trial.py: start(folder, file, name) runs one check on the package in `folder`."""
+
+    @contextlib.contextmanager
+    def start(folder, file, name):
+        process = _launch(root, folder, [file], name, folder, subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            _kill(process)
+            process.communicate()
+
+    return start
+
+
+def checks_in(folder, select=None):
+    """The files of a lesson's checks: without the second ones, unless `select` names them."""
+    left_out = {f"test_{name}.py" for name in SECOND if name not in (select or "")}
+    return sorted(path for path in folder.glob("test_*.py") if path.name not in left_out)
 
 
 def _lines(pipe):
@@ -228,17 +271,25 @@ class Lines:
         return [self.summary(cases) for cases in self.cases.values()]
 
 
-def explain(module, lessons, stage, files, shown):
+def explain(module, lessons, stage, files, shown, start=None):
     """The first failure in a learner's terms: what came, where in the lesson, which blank, how to run it again.
 
-    None if nothing failed. Several blanks are named where the checks do not tell them apart.
+    None if nothing failed. `start` runs that check once more, to prove which blank it is (tito/trial.py); without
+    proof, several are named where what ran does not tell them apart.
     """
     event = next((event for event in shown.events if event["outcome"] == "failed"), None)
     if event is None:
         return None
     failure = event["failure"]
     owner = {cell.target: lesson for lesson in lessons.values() for cell in lesson.cells if cell.target}
-    suspected = named(suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug))
+    ranked = suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug)
+    suspected, proven = named(ranked), None
+    sure = (
+        ranked and ranked[0][0] >= CERTAIN and failure["type"] != "ZeroDivisionError"
+    )  # the 0 may come from elsewhere
+    if start and ranked and not sure:
+        proven = culprit([blank for _, blank in ranked], files, stage, event, start)
+        suspected = [proven] if proven else suspected
     place = None
     for frame in reversed(failure["frames"]):  # innermost first
         path = Path(frame["file"])
@@ -263,6 +314,7 @@ def explain(module, lessons, stage, files, shown):
         "where": place,
         "blank": blanks[0]["blank"] if blanks else None,
         "blanks": blanks,
+        "proven": proven is not None,
         "test": failure.get("test"),
         "output": event.get("output", ""),
         "again": f"tito test {module.id} -k {event['check']['id']}",
@@ -342,6 +394,8 @@ def lines_of(first):
         said = f"{'or blank' if i else 'blank'} {blank['blank']}"
         if blank["earlier"]:
             said += f" of an earlier lesson, {blank['where']}"
+        if first["proven"]:
+            said += ", with whose solution this check passes"
         yield f"{said}; for a hint: tito hint {blank['lesson'][:2]} {blank['blank']}"
     yield f"again: {first['again']}"
 

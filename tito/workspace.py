@@ -1,5 +1,6 @@
 """A learner's workspace: made, filled lesson by lesson, kept safe, brought up to date."""
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -15,7 +16,8 @@ from tito.course import Course, CourseError
 from tito.lesson import FENCE, left_to_write, read_lesson
 from tito.lock import lock
 
-LEFT_OUT = {f"tests/support/{name}.py" for name in ("learners", "mistakes", "stages")}  # for tests of the course
+# for tests of the course
+LEFT_OUT = {f"tests/support/{name}.py" for name in ("forks", "learners", "messages", "mistakes", "stages")}
 TAUGHT = re.compile(r"(milestones/|tests/(conftest\.py$|support/|\d\d_))")
 
 
@@ -27,6 +29,8 @@ def contents(root):
         name = path.relative_to(material.root()).as_posix()
         if TAUGHT.match(name) and name not in LEFT_OUT:
             made[name] = path.read_bytes()
+            if name.startswith("milestones/") and path.suffix == ".py":
+                made[name] = at_home(made[name].decode("utf-8")).encode()
     made["pytest.ini"] = templates.PYTEST.encode()
     made["conftest.py"] = templates.CONFTEST.encode()
     made["README.md"] = templates.README.encode()
@@ -35,6 +39,19 @@ def contents(root):
     head = "# The course of this workspace. tito update writes it anew.\n"
     made["course.toml"] = f'{head}workspace = "{material.version()}"\n\n{table}'.encode()  # last: it makes the rest one
     return made
+
+
+def at_home(script):
+    """A milestone's script that uses the package of its workspace, however it is started."""
+    tree = ast.parse(script)
+    first = next(n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom) and not _of_future(n))
+    lines = script.splitlines(keepends=True)
+    lines.insert(first.lineno - 1, templates.AT_HOME)
+    return "".join(lines)
+
+
+def _of_future(node):
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def digest(content):
@@ -52,6 +69,7 @@ def init(target):
     if root.is_dir() and not unfinished.is_file() and any(root.iterdir()):
         raise CourseError(f"{root} is not empty; name a new folder")
     made = contents(root)
+    files.sweep(root)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     (root / "modules").mkdir(exist_ok=True)
@@ -80,7 +98,8 @@ def released(course, module):
     """The lesson as it was handed out in this workspace."""
     path = course.root / ".tito" / "released" / f"{module.slug}.py"
     if not path.is_file():
-        files.write(path, material.handed_out(module))
+        with lock(course.root, f"read {module.slug}", note=note):
+            files.write(path, material.handed_out(module))
     return path
 
 
@@ -90,6 +109,7 @@ def sound(course, module):
     for each in course.upto(module.slug):
         if each == module or state.standing(course, each, known) != "completed":
             whole(course, each)
+            remember_whole(course, each)
 
 
 def whole(course, module):
@@ -100,8 +120,18 @@ def whole(course, module):
     script = released(course, module)
     handed = script.with_suffix(".ipynb")  # the same, quicker to read
     if not handed.is_file() or handed.stat().st_mtime_ns < script.stat().st_mtime_ns:
-        files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
+        with lock(course.root, f"read {module.slug}", note=note):
+            files.write(handed, material.notebook(script.read_text(encoding="utf-8"), module.slug), durable=False)
     notebook.sound(course, module, handed)
+
+
+def remember_whole(course, module):
+    """Keep the lesson as it is: should an editor or a full disk damage it, there is something to restore."""
+    path = course.source(module)
+    copy = course.root / ".tito" / "backups" / files.LAST / path.relative_to(course.root)
+    if differs(path, copy):
+        with lock(course.root, f"keep {module.slug}", note=note):
+            files.write(copy, path.read_bytes(), durable=False)
 
 
 def unwritten(course, module):
@@ -350,7 +380,7 @@ def restore(course, name=None, stamp=None):
     own(course)
     module = course.module(name) if name else None
     with lock(course.root, "restore", note=note):
-        kept = files.backups(course.root)
+        kept = files.backups(course.root, f"modules/{module.slug}" if module else ".")
         if stamp is not None:
             kept = [folder for folder in kept if folder.name == stamp]
             if not kept:
@@ -406,7 +436,7 @@ def solution(course, name, blank=None, give_up=False):
             now = time.strftime("%Y-%m-%d %H:%M")
             seen = [f"{module.slug}/{each}" for each in ([blank] if blank else cells)]
             state.update(course, lambda s: s.setdefault("gave_up", {}).update(dict.fromkeys(seen, now)))
-            note("noted")
+            note("noted; tito status counts the solutions you have seen")
     for id, cell in cells.items():
         if blank in (None, id):
             say(style(f"# {id}", "bold"))

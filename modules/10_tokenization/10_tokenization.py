@@ -1244,7 +1244,7 @@ entrance of the model and once at its exit. `attention` is what one layer multip
 
 # %%
 german = "Über den Dächern der Stadt hing ein grauer Himmel, und niemand wusste, wann es endlich regnen würde. "
-E, sizes, rates, abroad = 256, [260, 512, 1024, 2048, 4096, 8192], [], []
+E, sizes, rates, abroad = 256, [260, 512, 1024, 2048, 4096], [], []
 print("vocabulary   bytes per token   in German   table (numbers)   attention   training (s)")
 for size in sizes:
     start = time.perf_counter()
@@ -1343,7 +1343,7 @@ def nats_per_byte(tokenizer, steps=150):
     table = Tensor(np.zeros((tokenizer.vocab_size, tokenizer.vocab_size), np.float32), requires_grad=True)
     optimizer = Adam([table], lr=0.3)
     ids = np.array(tokenizer.encode(past))
-    loader = DataLoader(TensorDataset(ids[:-1], ids[1:]), batch_size=4096, shuffle=True, drop_last=True)
+    loader = DataLoader(TensorDataset(ids[:-1], ids[1:]), batch_size=1024, shuffle=True, drop_last=True)
     batches = (batch for _ in range(steps) for batch in loader)
     for _, (before, after) in zip(range(steps), batches):
         loss = cross_entropy(table[before], after)

@@ -112,11 +112,14 @@ def test_ties_in_windows_of_three():
     assert_close(max_gradient(x, 3), want)
 
 
-def test_windows_that_overlap_add_up():
-    x = np.array([[[[0, 0, 0], [0, 9, 0], [0, 0, 0]]]], np.float32)
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_windows_that_overlap_add_up(kernel):
+    """The pixel in the middle is in every window, at each of its places once."""
+    x = np.zeros((1, 1, 2 * kernel - 1, 2 * kernel - 1), np.float32)
+    x[0, 0, kernel - 1, kernel - 1] = 9
     want = np.zeros_like(x)
-    want[0, 0, 1, 1] = 1 + 2 + 3 + 4
-    assert_close(max_gradient(x, 2, 1), want)
+    want[x == 9] = sum(range(1, kernel**2 + 1))
+    assert_close(max_gradient(x, kernel, 1), want)
 
 
 def test_pixels_in_no_window_get_nothing():

@@ -1,13 +1,24 @@
-"""One process for all work that is done in forks."""
+"""Two processes for all work that is done in forks."""
 
 import pytest
 
-from support.forks import Forks
+from support.forks import HEAVY, LIGHT, Forks
 from support.stages import ROOT
+
+
+def started(preloaded):
+    process = Forks(ROOT / "tests", ROOT, preloaded=preloaded)
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")
 def forks():
-    process = Forks(ROOT / "tests")
-    yield process
-    process.close()
+    """For lessons and suites, which need most things."""
+    yield from started(HEAVY)
+
+
+@pytest.fixture(scope="session")
+def light_forks():
+    """For single tests, by the hundred."""
+    yield from started(LIGHT)

@@ -1,6 +1,7 @@
 """A process that has imported what takes long, and does each piece of work in a fork of itself.
 
-`Forks` starts one and asks it; `python -m support.forks` is that process. It reads one piece of work per line.
+`Forks` starts one and asks it; `python -m support.forks NAMES` is that process, with these modules imported. It reads
+one piece of work per line. A fork takes the longer the more was imported: 5 ms where it is LIGHT, 16 where it is HEAVY.
 """
 
 import contextlib
@@ -13,6 +14,8 @@ import sys
 import traceback
 import warnings
 
+LIGHT = ("numpy.random", "pytest")
+HEAVY = (*LIGHT, "hypothesis", "matplotlib.pyplot", "torch")
 END = "-- end of the answer --"
 
 
@@ -52,15 +55,15 @@ def run_lesson(source, folder, output):
 class Forks:
     """The other end: `ask` sends a piece of work and returns the lines of the answer."""
 
-    def __init__(self, folder):
+    def __init__(self, *folders, preloaded):
         environment = {
             **os.environ,
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "MPLBACKEND": "Agg",
         }
-        command = [sys.executable, "-P", "-m", "support.forks"]
+        command = [sys.executable, "-P", "-m", "support.forks", *preloaded]
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -87,11 +90,13 @@ class Forks:
 def main():
     from support import mistakes
 
-    preload("hypothesis", "matplotlib.pyplot", "numpy.random", "pytest", "torch")
+    preload(*sys.argv[1:])
     for line in sys.stdin:
         kind, *work = line.rstrip("\n").split("\t")
         if kind == "mistakes":
             mistakes.try_all(*work)
+        elif kind == "suite":
+            mistakes.try_none(*work)
         else:
             print(in_fork(lambda work=work: run_lesson(*work)))
         print(END, flush=True)

@@ -2,9 +2,9 @@
 package with that mistake, and the blank that the first failure names is compared with the one the mistake was made in.
 
 `python -m support.messages 05_autograd`, run in tests/, prints one line per mistake and the rates of the lesson;
-`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--show` prints what the learner would read. Checks
-that need PyTorch are left out, as `tito test` leaves them out where PyTorch is not installed. This takes a suite per
-mistake, forked from one process.
+`--sample 12` takes twelve of the mistakes, drawn with `--seed 0`; `--no-proof` shows how well what ran tells the blank
+without trying solutions; `--show` prints what the learner would read. This takes a suite per mistake, forked from one
+process.
 """
 
 import argparse
@@ -19,8 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import hypothesis  # noqa: F401  so that no fork has to
-import numpy.random  # noqa: F401
+import numpy.random  # noqa: F401  so that no fork has to
 import pytest  # noqa: F401
 
 from support.mistakes import mistakes
@@ -32,7 +31,8 @@ from tito.lesson import read_lesson
 class Messages:
     """Runs the checks of one lesson on its package with a mistake, as `tito test` would."""
 
-    def __init__(self, slug, folder, limit=60):
+    def __init__(self, slug, folder, limit=60, proof=True):
+        self.start = testing.once_more(ROOT) if proof else None
         self.limit = limit  # seconds for the checks of one mistake; what was reported by then counts
         self.module, self.folder = COURSE.module(slug), Path(folder)
         self.lessons = {m.slug: read_lesson(COURSE.source(m), m.slug) for m in COURSE.upto(slug)}
@@ -41,8 +41,7 @@ class Messages:
             path.relative_to(self.package).as_posix(): path.read_text(encoding="utf-8")
             for path in self.package.rglob("*.py")
         }
-        tests = ROOT / "tests" / slug
-        self.tests = [str(path) for path in sorted(tests.glob("test_*.py")) if "agreement" not in path.name]
+        self.tests = [str(path) for path in testing.checks_in(ROOT / "tests" / slug)]
         self.count = 0
         (self.folder / "settings.ini").write_text(testing.SETTINGS, encoding="utf-8")
         gc.freeze()  # no fork need look at what was there before it
@@ -100,16 +99,16 @@ class Messages:
         for event in events:
             if event["event"] not in ("problem", "end"):
                 shown.take(event)
-        return testing.explain(self.module, self.lessons, stage, files, shown)
+        return testing.explain(self.module, self.lessons, stage, files, shown, self.start)
 
 
-def measure(slug, sample=None, seed=0):
+def measure(slug, sample=None, seed=0, proof=True):
     """For each mistake (or `sample` of them): the mistake, what `tito test` explains, and the seconds it took."""
     entries = mistakes(slug)
     if sample is not None and sample < len(entries):
         entries = random.Random(seed).sample(entries, sample)
     with tempfile.TemporaryDirectory() as folder:
-        runner = Messages(slug, folder)
+        runner = Messages(slug, folder, proof=proof)
         for mistake in entries:
             began = time.perf_counter()
             yield mistake, runner.first_failure(*runner.events(mistake)), time.perf_counter() - began
@@ -120,12 +119,13 @@ def main(arguments=None):
     parser.add_argument("lessons", nargs="*", default=None, help="05_autograd ...; without any, all lessons")
     parser.add_argument("--sample", type=int, help="so many mistakes of each lesson")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-proof", action="store_true", help="only from what ran, without trying solutions")
     parser.add_argument("--show", action="store_true", help="what the learner reads")
     chosen = parser.parse_args(arguments)
     for slug in chosen.lessons or [module.slug for module in COURSE.modules]:
         first = either = caused = total = 0
         began = time.perf_counter()
-        for mistake, failure, seconds in measure(slug, chosen.sample, chosen.seed):
+        for mistake, failure, seconds in measure(slug, chosen.sample, chosen.seed, not chosen.no_proof):
             blanks = [blank["blank"] for blank in failure["blanks"]] if failure else []
             total += 1
             first += blanks[:1] == [mistake["blank"]]

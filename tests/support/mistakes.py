@@ -1,14 +1,13 @@
 """Run the tests of a lesson on its package with one mistake made in it, for every mistake in its list.
 
 `python -m support.mistakes 04_losses` prints one line per mistake: its name and the exit code of pytest. The first line
-is the package without any, all tests of the lesson; mistakes are caught without those that need PyTorch. What takes
-long to import is imported once; each run is a fork of this process (support/forks.py).
+is the package without any, all tests of the lesson; mistakes are caught without those that `tito test` leaves out. What
+takes long to import is imported once; each run is a fork of this process (support/forks.py).
 
 A mistake may name the test that catches it, `caught_by = "test_file.py::test_name[case]"`; then only that one runs.
 `--find` runs the tests of the lesson and prints the first that fails.
 """
 
-import compileall
 import contextlib
 import functools
 import gc
@@ -21,8 +20,15 @@ from pathlib import Path
 
 import pytest
 
-from support.forks import in_fork, preload
+from support.forks import LIGHT, in_fork, preload
 from support.stages import COURSE, ROOT, write_stage
+from tito.testing import SECOND
+
+LEFT_OUT = [f"--ignore-glob=*/test_{name}.py" for name in SECOND]  # as in `tito test`
+
+# plugins of pytest that no test of a lesson needs; to start them takes a third of the time of a mistake
+UNUSED = ["cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "legacypath", "logging", "pastebin"]
+UNUSED += ["setuponly", "setupplan", "stepwise", "subtests", "unittest"]
 
 
 def mistakes(slug):
@@ -52,7 +58,7 @@ def run(tests, folder, output):
     os.dup2(file, 1)
     os.dup2(file, 2)
     options = ["-q", "-x", "--tb=native", "--basetemp", str(folder / "scratch")]
-    options += ["-p", "no:cacheprovider", "-p", "no:logging", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options += [f"-pno:{name}" for name in UNUSED] + ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[First(folder / "first")]))
 
 
@@ -75,34 +81,38 @@ def made(mistake, package):
         compiled.write_bytes(cache)
 
 
+def report(name, tests, expected, folder, find=False):
+    """Print how the tests end on the package in `folder`; what they said where that was not expected."""
+    code = in_fork(functools.partial(run, tests, folder, folder / "output"))
+    first = folder / "first"
+    print(f"{name}: {first.read_text(encoding='utf-8') if find and first.exists() else code}", flush=True)
+    first.unlink(missing_ok=True)
+    if code != expected:
+        print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
+
+
+def try_none(slug):
+    """Print the line of the lesson as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        report("no mistake", [f"tests/{slug}"], 0, write_stage(Path(folder), COURSE.module(slug).number))
+
+
 def try_all(slug, find=False):
     """Print the line of each mistake in the list of a lesson."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        package = write_stage(folder, COURSE.module(slug).number) / "tinytorch"
-        compileall.compile_dir(package, quiet=1)
-        entries = mistakes(slug)
+        folder = write_stage(Path(folder), COURSE.module(slug).number)
         gc.freeze()  # no fork need look at what was there before it
-
-        def report(name, tests, expected):
-            code = in_fork(functools.partial(run, tests, folder, folder / "output"))
-            first = folder / "first"
-            print(f"{name}: {first.read_text(encoding='utf-8') if find and first.exists() else code}", flush=True)
-            first.unlink(missing_ok=True)
-            if code != expected:
-                print((folder / "output").read_text(encoding="utf-8")[-2000:], file=sys.stderr, flush=True)
-
-        report("no mistake", [f"tests/{slug}"], 0)
-        for mistake in entries:
+        for mistake in mistakes(slug):
             one = None if find else mistake.get("caught_by")
-            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", "--ignore-glob=*agreement*"]
+            tests = [f"tests/{slug}/{one}" if one else f"tests/{slug}", *LEFT_OUT]
             try:
-                with made(mistake, package):
-                    report(mistake["name"], tests, 1)
+                with made(mistake, folder / "tinytorch"):
+                    report(mistake["name"], tests, 1, folder, find)
             except ValueError as error:
                 print(f"{mistake['name']}: {error}", flush=True)
 
 
 if __name__ == "__main__":
-    preload("hypothesis", "numpy.random")
+    preload(*LIGHT)
+    try_none(sys.argv[1])
     try_all(sys.argv[1], "--find" in sys.argv)

@@ -1,5 +1,6 @@
 """Packages of modules 01..NN in scratch folders, and test runs on them in processes of their own."""
 
+import compileall
 import contextlib
 import functools
 import hashlib
@@ -29,12 +30,13 @@ def _fingerprint():
 
 
 def write_stage(folder, upto):
-    """Write the package of modules 01..`upto` into `folder`, and return `folder`. Each is built once, and copied."""
-    kept = ROOT / ".pytest_cache" / "stages" / _fingerprint() / str(upto) / "tinytorch"
+    """Write the package of modules 01..`upto` into `folder`, and return `folder`. Each is made once, and copied."""
+    kept = ROOT / ".pytest_cache" / "packages" / _fingerprint() / str(upto) / "tinytorch"
     if not kept.is_dir():
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent.parent) as scratch:
             export(COURSE, upto, Path(scratch) / "made")
+            compileall.compile_dir(Path(scratch) / "made", quiet=1)
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(Path(scratch) / "made", kept.parent)
     shutil.copytree(kept, Path(folder) / "tinytorch")

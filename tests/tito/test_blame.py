@@ -3,12 +3,14 @@
 import inspect
 import linecache
 import os
+import shutil
 import traceback
 from types import SimpleNamespace
 
 import pytest
 
 from support.stages import ROOT, python
+from tito import material
 from tito.blame import Blank, named
 from tito.lesson import emptied
 from tito.probes import Probes
@@ -206,6 +208,46 @@ class TestNaming:
         edit("modules/01_first/01_first.py", "2 * x\n    return", "-2 * x\n    return")
         _, out, _ = tito("test", "01", "-k", "first.double")
         assert "likely: the result has the right size and the opposite sign" in out
+
+
+WRONG = [
+    ("first-half", "return x / 2", "return x / 5"),
+    ("first-double", "2 * x\n    return", "3 * x\n    return"),
+    ("first-mean", "half(self.a + self.b)", "half(self.a - self.b)"),
+]
+
+
+class TestProof:
+    """One check runs all blanks and fails; the solution of one of them is what makes it pass."""
+
+    @pytest.fixture
+    def alone(self, root, blanks, tmp_path, monkeypatch):
+        """The course as it was released, and one check of it."""
+        shutil.copytree(root, tmp_path / "released")
+        monkeypatch.setattr(material, "root", lambda: tmp_path / "released")
+        (root / "tests/01_first/test_first.py").write_text(TWO_TESTS.split("\n\n\ndef test_double")[0])
+
+    @pytest.mark.parametrize(("blank", "old", "new"), WRONG[::2], ids=[blank for blank, _, _ in WRONG[::2]])
+    def test_the_blank_whose_solution_makes_the_check_pass_is_named(self, tito, edit, alone, blank, old, new):
+        """Those that are right may be written in another way."""
+        edit("modules/01_first/01_first.py", "    doubled   =   2 * x\n    return doubled", "    return x + x")
+        edit("modules/01_first/01_first.py", old, new)
+        _, out, _ = tito("test", "01")
+        assert f"  blank {blank}, with whose solution this check passes; for a hint: tito hint 01 {blank}\n" in out
+        assert "or blank" not in out
+
+    def test_where_two_are_wrong_nothing_is_proved(self, tito, edit, alone):
+        for _, old, new in WRONG[:2]:
+            edit("modules/01_first/01_first.py", old, new)
+        _, out, _ = tito("test", "01")
+        assert "  blank first-" in out
+        assert "with whose solution" not in out
+
+    def test_what_a_learner_added_to_a_blank_is_still_there(self, tito, edit, alone):
+        edit("modules/01_first/01_first.py", "def half(x):", "def third(x):\n    return x / 3\n\n\ndef half(x):")
+        edit("modules/01_first/01_first.py", "return x / 2", "return third(x)")
+        edit("modules/01_first/01_first.py", "return half(self", "return third(0) + half(self")
+        assert "  blank first-half, with whose" in tito("test", "01")[1]
 
 
 def test_a_runner_up_is_named_only_if_it_is_nearly_as_suspicious():

@@ -35,6 +35,7 @@ PATTERNS = {
     "variance over n - 1": (A * 8 / 7, A, "var", "a variance of n = 8 values divided by n - 1 where n belongs"),
     "variance over n": (A * 7 / 8, A, "var", "a variance of n = 8 values divided by n where n - 1 belongs"),
     "deviation over n": (A * (7 / 8) ** 0.5, A, "std", "a standard deviation of n = 8 values divided by n where"),
+    "variance of two rows": (np.full(2, 2 / 3), np.ones(2), "var", "a variance of n = 3 values divided by n where"),
     "the opposite sign": (-A, A, "", "opposite sign"),
     "signs here and there": (SIGNS, A, "", "the wrong sign at 3 of 20 places"),
     "transposed values": (SQUARE.T, SQUARE, "", "the result is transposed"),
@@ -58,8 +59,11 @@ PATTERNS = {
     "an eps": (A * (1 + 1e-4 * abs(A)), A, "", "a small constant (eps)"),
     "tiny numbers lost": (0 * LINE, 1e-9 * LINE, "", "numbers near zero became zero"),
     "a factor of almost one": (A * 1.0002, A, "", "right to 2e-04"),
-    "one axis is one too short": (np.ones((4, 5)), np.ones((4, 6)), "", "axis 1 is one too short: off by one"),
-    "one token too few": (["a", "b"], ["a", "b", "c"], "", "one is missing at the end: off by one"),
+    "one axis is one too short": (RNG.normal(size=(4, 5)), np.ones((4, 6)), "", "axis 1 is one too short: off by one"),
+    "one token too few": (["a", "b"], ["a", "b", "c"], "", "all is right but that 'c' is missing at the end"),
+    "cut to whole numbers": (np.floor(9 * A), 9 * A, "", "cut to whole numbers"),
+    "cut to nothing": (0 * LINE, abs(LINE) / 9, "", "or it was cut to whole numbers"),
+    "room that was not asked for": (np.pad(A, ((0, 3), (0, 0))), A, "", "first 4 along axis 0 are right, and 3 more"),
     "tokens from the back": (["c", "b", "a"], ["a", "b", "c"], "", "in the opposite order"),
 }
 
@@ -77,8 +81,27 @@ def test_what_fits_no_pattern_has_no_reason():
 
 
 def test_one_number_alone_is_a_factor_off_only_if_the_factor_is_plain():
-    assert "2 times too large" in cause(6.0, 3.0)
+    assert "2 times too large" in cause(6.5, 3.25)
     assert cause(3.7, 3.0) is None
+    assert cause([5.2, 5.2], [3.2, 3.2]) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "context"),
+    [
+        (24, 8, ""),
+        ([1.0], [0.1], ""),
+        ([0.59, 0.41], [0.41, 0.59], ""),
+        ([], [("add", 2)], ""),
+        (A, A, ""),
+        ([0.2 / 2**0.5] * 2, [0.2] * 2, "test_norms"),
+        (np.ones((2, 1)), 2 * np.ones((2, 2)), "grad"),
+    ],
+    ids=["counts", "ten to one", "two exchanged", "nothing at all", "equal", "no variance", "a short axis"],
+)
+def test_what_may_be_chance_has_no_reason(got, want, context):
+    said = cause(got, want, context)
+    assert said is None or "spread it over" in said
 
 
 MESSAGES = {
@@ -105,6 +128,12 @@ MESSAGES = {
         "operands could not be broadcast together with shapes (3,4) (3,) ",
         "(3,4) and (3,) do not fit axis by axis from the right",
     ),
+    "do not fit, but would as matrices": (
+        "ValueError",
+        "operands could not be broadcast together with shapes (3,4) (4,3) ",
+        "their matrix product (@) would exist",
+    ),
+    "a product": ("RuntimeWarning", "overflow encountered in multiply", "a product of large numbers overflowed"),
     "past the end": ("IndexError", "index 5 is out of bounds for axis 0 with size 5", "off by one"),
     "in-place dtype": (
         "UFuncTypeError",
@@ -127,6 +156,7 @@ def test_a_view_instead_of_a_copy():
 
 def test_an_input_changed_in_place():
     assert "changed in place" in of_message("AssertionError", "", "test_it_leaves_its_input_alone")
+    assert of_message("AssertionError", "", "test_loading_counts_as_a_change_in_place") is None
 
 
 class TestWhereTheyPart:
@@ -170,9 +200,25 @@ class TestFromAnError:
         assert "opposite sign" in self.caught(np.testing.assert_array_equal, -A, A)[1]
 
     def test_a_plain_assertion(self):
-        told, reason = explain(AssertionError("assert ..."), ("==", [2.0, 4.0, 6.0], [1.0, 2.0, 3.0]))
+        told, reason = explain(
+            AssertionError("assert [2.0, 4.0, 6.0] == [1.0, 2.0, 3.0]"), ("==", [2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+        )
         assert told == "at index (0,): expected 1.0, got 2.0 (3 of 3 values differ, shape (3,))"
         assert "2 times too large" in reason
+
+    def test_of_another_comparison_inside_nothing_is_said(self):
+        error = AssertionError("assert not np.True_\n +  where np.True_ = ...")
+        assert explain(error, ("==", np.ones((3, 2)), 7)) == (None, None)
+
+    def test_the_same_object_was_asked_for(self):
+        error = AssertionError("assert array([1.]) is array([1.])")
+        assert "another object" in explain(error, ("is", np.ones(1), np.ones(1)))[1]
+
+    def test_an_index_error_in_the_check_itself(self):
+        nothing = []
+        with pytest.raises(IndexError) as raised:
+            nothing[0]
+        assert explain(raised.value, None, __file__)[1] == "the check read more values than your code returned"
 
     def test_an_approximate_one(self):
         assert "opposite sign" in explain(AssertionError(""), ("==", -2.5, pytest.approx(2.5)))[1]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -83,6 +84,26 @@ class TestTest:
         code, out, _ = tito("test", "01", "-k", "unit circle")
         assert (code, out) == (0, "PASS  first: area of the unit circle\n")
 
+    def test_what_killed_checks_left_is_cleared_up_a_day_later(self, tito, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        for name, hours in (("tito-checks-old", 25), ("tito-checks-new", 1), ("tito-mine", 25)):
+            plan = tmp_path / name / "plan.json"
+            plan.parent.mkdir()
+            plan.touch()
+            os.utime(plan, (time.time() - hours * 3600,) * 2)
+        tito("test", "01", "-k", "circle")
+        assert sorted(path.name for path in tmp_path.glob("tito*")) == ["tito-checks-new", "tito-mine"]
+
+    def test_an_interruption_is_said(self, tito, monkeypatch):
+        from tito import testing
+
+        def interrupted(*given):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(testing, "build", interrupted)
+        code, out, err = tito("test", "01")
+        assert (code, out, err.splitlines()[-1]) == (130, "", "tito: stopped")
+
     def test_nothing_selected_is_no_pass(self, tito):
         code, out, err = tito("test", "01", "-k", "triangle")
         assert (code, out) == (5, "")
@@ -102,6 +123,15 @@ class TestTest:
         assert code == 0
         assert "SKIP  drawn (needs hypothesis, which is not installed)" in out
         assert "PASS  first: area of the unit circle" in out
+
+    @pytest.mark.parametrize("name", ["agreement", "properties"])
+    def test_what_is_said_a_second_time_runs_when_it_is_asked_for(self, tito, root, name):
+        (root / f"tests/01_first/test_{name}.py").write_text("def test_it():\n    raise SystemError\n")
+        code, out, _ = tito("test", "01")
+        assert (code, name in out) == (0, False)
+        code, out, _ = tito("test", "01", "-k", name)
+        assert code == 1
+        assert f"again: tito test 01 -k {name}.it\n" in out
 
     def test_skipping_everything_is_no_pass(self, tito, root):
         (root / "tests/01_first/test_first.py").write_text("import pytest\npytest.skip('', allow_module_level=True)\n")
@@ -230,7 +260,9 @@ class TestHint:
         assert "that was the last hint" in err
 
     def test_without_a_blank_they_are_listed(self, tito):
-        assert re.search(r"first-double +2 hints", tito("hint", "first")[1])
+        _, out, err = tito("hint", "first")
+        assert re.search(r"first-double +2 hints", out)
+        assert err == "one more each time: tito hint 01 first-double\n"
 
     def test_an_unknown_blank_is_answered_with_the_known(self, tito):
         code, _, err = tito("hint", "01", "second")
@@ -241,6 +273,11 @@ class TestHint:
 class TestMilestone:
     def test_list(self, tito):
         assert re.search(r"02_1901_more +waits for 01 04 +More", tito("milestone", "list")[1])
+
+    def test_lessons_in_a_row_are_a_range(self):
+        from tito.learner import runs
+
+        assert runs([1, 3, 4, 6, 7, 8, 10, 11, 12, 13]) == "01 03 04 06-08 10-13"
 
     def test_info_tells_the_story(self, tito):
         code, out, _ = tito("milestone", "info", "1")

@@ -257,6 +257,11 @@ class TestComplete:
         assert not (begun / "tinytorch/core").exists()
         assert "completed" not in remembered(begun)
 
+    def test_exporting_empty_blanks_is_allowed_and_said(self, begun, tito):
+        code, _, err = tito("export")
+        assert code == 0
+        assert "still to write in 01_first:\n  first-double: double\n" in err
+
     def test_work_in_the_package_itself_is_kept(self, begun, tito, write):
         write()
         assert tito("export")[0] == 0
@@ -312,6 +317,23 @@ class TestKeepingWork:
         assert tito("restore", "--from", kept.name)[1] == f"{LESSON}\n"
         assert (begun / LESSON).read_text() != changed
         assert kept.name in tito("restore", "--list")[1]
+
+    def test_a_lesson_that_is_damaged_later_is_there_as_it_was_last_tested(self, begun, tito, write):
+        write("2 * x", "3 * x")
+        before = (begun / LESSON).read_bytes()
+        tito("test", "01")
+        (begun / LESSON).write_bytes(before[: len(before) // 2])
+        assert tito("test", "01")[0] == 4
+        assert tito("restore", "01")[1] == f"{LESSON}\n"
+        assert (begun / LESSON).read_bytes() == before
+
+    def test_what_was_kept_after_the_last_test_comes_back_first(self, begun, tito, write):
+        write("2 * x", "3 * x")
+        tito("test", "01")
+        write("2 * x", "4 * x")
+        tito("reset", "01")
+        tito("restore", "01")
+        assert "4 * x" in "".join(cell_of(book(begun))["source"])
 
     def test_nothing_to_restore(self, begun, tito):
         code, _, err = tito("restore", "01")
@@ -389,6 +411,90 @@ class TestInterrupted:
         assert writes or command == "backup"
 
 
+class TestKilled:
+    """kill -9 at a write: no handler runs, and what was being written lies there half."""
+
+    DIES = """
+import os, sys
+from pathlib import Path
+from tito import files, main, material
+root = Path(sys.argv[1])
+material.root = lambda: root
+left, replace = [int(sys.argv[2])], os.replace
+def killed(here, there):
+    if Path(there).is_relative_to(Path.cwd()):
+        if not left[0]:
+            os.kill(os.getpid(), 9)
+        left[0] -= 1
+    replace(here, there)
+os.replace = killed
+sys.argv[:] = ["tito", *sys.argv[3:]]
+main.main()
+"""
+
+    def dies(self, root, at, *command):
+        """Whether the command was killed before it replaced its file number `at`."""
+        ran = [sys.executable, "-P", "-c", self.DIES, str(root), str(at), *command]
+        done = subprocess.run(ran, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode in (0, -9), done.stderr
+        return done.returncode == -9
+
+    @pytest.mark.parametrize(
+        ("command", "writes"),
+        [(["start", "01", "--no-open"], 1), (["export"], 0), (["complete", "01"], 4), (["update"], 1)],
+        ids=["start", "export", "complete", "update"],
+    )
+    def test_the_next_command_goes_on_and_clears_up(self, work, root, tito, edit, course, command, writes):
+        if command[0] != "start":
+            tito("start", "01", "--no-open")
+            fill(work / LESSON, solutions(course, course.module(1)))
+        if command[0] == "update":
+            edit("modules/01_first/01_first.py", "Write `double`.", "Write `double`, please.")
+        assert self.dies(root, writes, *command)
+        assert self.left(work) != []
+        assert tito("backup")[0] == 0
+        assert self.left(work) == []
+        assert tito(*command)[0] == 0
+        assert tito("status")[0] == 0
+        source = "".join(cell_of(book(work))["source"])
+        assert (BLANK if command[0] == "start" else "doubled   =   2 * x") in source
+
+    def left(self, work):
+        return [p.name for p in work.rglob("*") if p.name.startswith((".tito-", ".part-"))]
+
+    def test_half_a_backup_is_none(self, begun, tito):
+        (begun / ".tito/backups/.part-x/whole").mkdir(parents=True)
+        assert tito("restore", "--list")[1] == ""
+        tito("backup")
+        assert self.left(begun) == []
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize(
+        "command", ["complete 01", "export", "update", "backup", "reset 01", "hint 01 first-double"]
+    )
+    def test_it_is_said_and_nothing_is_lost(self, begun, tito, write, edit, monkeypatch, command):
+        from tito import files
+
+        write()
+        edit("modules/01_first/01_first.py", "Write `double`.", "Write `double`, please.")
+        before = (begun / LESSON).read_bytes()
+
+        def full(*given, **settings):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("tempfile.mkstemp", full)
+        monkeypatch.setattr(files.shutil, "copy2", full)
+        code, _, err = tito(*command.split())
+        assert code == 3
+        assert err.splitlines()[-1] == (
+            "tito: [Errno 28] No space left on device; nothing of yours is lost: make room, and run the command again"
+        )
+        assert (begun / LESSON).read_bytes() == before
+        monkeypatch.undo()
+        monkeypatch.chdir(begun)
+
+
 class TestSolution:
     def test_only_after_the_checks_passed(self, begun, tito):
         code, out, err = tito("solution", "01")
@@ -406,7 +512,7 @@ class TestSolution:
         assert code == 0
         assert "doubled   =   2 * x" in out
         assert list(remembered(begun)["gave_up"]) == ["01_first/first-double"]
-        assert "1 solutions seen" in tito("status")[1]
+        assert "1 solution seen" in tito("status")[1]
 
     def test_hints_come_from_the_lesson_as_handed_out(self, begun, tito):
         table = book(begun)
@@ -598,6 +704,12 @@ class TestThePackageIsMine:
         code, _, err = tito("milestone", "run", "01")
         assert code == 1
         assert "not the tinytorch of" in err or "there is no package" in err
+
+    def test_in_a_milestone_started_by_its_name(self, begun):
+        script = begun / "milestones/01_1900_start.py"
+        shown = script.read_text().replace("import sys\n", "import sys\nimport tinytorch\nprint(tinytorch.__file__)\n")
+        script.write_text(shown)
+        assert self.python("milestones/01_1900_start.py", cwd=begun) == f"{begun / 'tinytorch/__init__.py'}\n[]"
 
     def test_a_workspace_that_moved_is_found_by_editors_again(self, begun, tito, monkeypatch):
         moved = begun.rename(begun.with_name("moved"))
