@@ -306,7 +306,7 @@ Inside the loop yield one list: the slice from `start` to `start + size` of ever
 
 # %% nbgrader={"grade": false, "grade_id": "optimizers-pieces", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
-PIECE = 32768  # elements: a piece of p, g, two states and scratch together fill a usual second-level cache
+PIECE = 65536  # elements: a piece of p, g, two states and scratch together fill a usual second-level cache
 
 
 def pieces(*arrays, size: int = PIECE):

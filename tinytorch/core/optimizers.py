@@ -41,7 +41,7 @@ def sgd_update(p, g, velocity, scratch, lr, momentum=0.0, weight_decay=0.0, nest
     p -= np.multiply(direction, lr, out=t)
 
 
-PIECE = 32768  # elements: a piece of p, g, two states and scratch together fill a usual second-level cache
+PIECE = 65536  # elements: a piece of p, g, two states and scratch together fill a usual second-level cache
 
 
 def pieces(*arrays, size: int = PIECE):
