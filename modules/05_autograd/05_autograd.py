@@ -395,9 +395,10 @@ And if there is no rule? The tempting answer is to record nothing. Then a forgot
 gradients upstream are just missing, everything runs, and half of the network never learns. Courses and libraries have
 shipped that bug many times. Ours is an error at the moment of the operation.
 
-**Write `record`.** If no input requires a gradient, or the result is not floating, return. Look up the rule of `op` in
-`Function.rules`; without one, raise NotImplementedError that names the operation. Otherwise mark `out` as requiring a
-gradient, and hang an instance of the rule on it, made from the inputs and what was saved.
+**Write `record`.** Mark every input that requires a gradient as `_used` (changing it in place will be refused from then
+on). If there is none, or the result is not floating, return. Look up the rule of `op` in `Function.rules`; without one,
+raise NotImplementedError that names the operation. Otherwise mark `out` as requiring a gradient, and hang an instance of
+the rule on it, made from the inputs and what was saved.
 
 With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `out._requires_grad` is True and
 `out._grad_fn` is a `MulBackward` with `inputs` (a, b). After `b * b` neither is there.
@@ -405,7 +406,7 @@ With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `ou
 <details><summary>Hint 1</summary>
 
 `record` hears of *every* operation, so it should be cheap: one loop over `inputs`, which sets a flag if one of them
-requires a gradient. (Such an input is marked as `_used`, too: from then on `x += y` on it is refused.)
+requires a gradient, and marks it.
 </details>
 <details><summary>Hint 2</summary>
 
