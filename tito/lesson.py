@@ -4,6 +4,7 @@ import ast
 import functools
 import json
 import re
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,14 +86,24 @@ def _cell(cell_type, source, metadata, **others):
     return SimpleNamespace(cell_type=cell_type, source="".join(source), metadata=metadata)
 
 
+def import_jupytext():
+    """The library jupytext, without what JupyterLab adds to it: a checker of web addresses, which takes longer to load
+    than a lesson to check.
+    """
+    missing = sys.modules.setdefault("rfc3987_syntax", None) is None  # as good as not installed, for jsonschema
+    import jupytext
+
+    if missing:
+        del sys.modules["rfc3987_syntax"]
+    return jupytext
+
+
 @functools.lru_cache(maxsize=64)
 def _read(text, path, slug):
     script = path.suffix != ".ipynb"
     try:
         if script:
-            import jupytext
-
-            cells = jupytext.reads(text, fmt="py:percent").cells
+            cells = import_jupytext().reads(text, fmt="py:percent").cells
         else:  # nbformat would take a quarter of a second to say the same
             cells = [_cell(**cell) for cell in json.loads(text)["cells"]]
     except Exception as error:  # whatever a damaged file makes a parser raise

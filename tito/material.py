@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from tito.course import Course, CourseError
-from tito.lesson import CODE_HEADER, emptied
+from tito.lesson import CODE_HEADER, emptied, import_jupytext
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 FIRST_CELL = """\
@@ -58,7 +58,7 @@ def handed_out(module):
 
 def notebook(text, slug):
     """A percent script as the text of a notebook: the same one every time."""
-    import jupytext
+    jupytext = import_jupytext()
     import nbformat
 
     made = jupytext.reads(text, fmt="py:percent")

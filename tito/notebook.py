@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 
-from tito.lesson import ExportError, read_lesson
+from tito.lesson import ExportError, import_jupytext, read_lesson
 
 
 def place(path, root):
@@ -112,7 +112,7 @@ def sound(course, module, handed):
 
 def read(text, script):
     """The text of a percent script or notebook as a notebook."""
-    import jupytext
+    jupytext = import_jupytext()
     import nbformat
 
     with warnings.catch_warnings():
@@ -122,7 +122,7 @@ def read(text, script):
 
 def written(book, script):
     """A notebook as the text of a percent script or a notebook."""
-    import jupytext
+    jupytext = import_jupytext()
     import nbformat
 
     return jupytext.writes(book, fmt="py:percent") if script else nbformat.writes(book) + "\n"

@@ -1,8 +1,13 @@
 """Reading a lesson, and handing it out without its solutions."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from support.stages import COURSE as REAL
+from support.stages import ROOT
 from tito.course import Course
 from tito.lesson import FENCE, ExportError, emptied, left_to_write, qualified_names, read_lesson
 
@@ -110,3 +115,11 @@ def _outside(text):
         elif not fenced:
             counts[line] = counts.get(line, 0) + 1
     return counts
+
+
+def test_lessons_are_read_without_what_jupyterlab_would_load_for_a_second(tmp_path):
+    (tmp_path / "rfc3987_syntax.py").write_text("raise SystemExit('loaded')", encoding="utf-8")
+    command = [sys.executable, "-c", "from tito.lesson import import_jupytext; print(import_jupytext().__name__)"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "jupytext\n", "")
