@@ -86,15 +86,18 @@ def _cell(cell_type, source, metadata, **others):
     return SimpleNamespace(cell_type=cell_type, source="".join(source), metadata=metadata)
 
 
+# What JupyterLab brings along: a checker of web addresses for jsonschema, and a server for jupytext to extend. They take
+# longer to load than a lesson to check.
+NOT_NEEDED = ("rfc3987_syntax", "jupyter_server")
+
+
 def import_jupytext():
-    """The library jupytext, without what JupyterLab adds to it: a checker of web addresses, which takes longer to load
-    than a lesson to check.
-    """
-    missing = sys.modules.setdefault("rfc3987_syntax", None) is None  # as good as not installed, for jsonschema
+    """The library jupytext, imported as where JupyterLab is not installed."""
+    hidden = [name for name in NOT_NEEDED if sys.modules.setdefault(name, None) is None]
     import jupytext
 
-    if missing:
-        del sys.modules["rfc3987_syntax"]
+    for name in hidden:
+        del sys.modules[name]
     return jupytext
 
 

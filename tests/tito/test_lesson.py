@@ -9,7 +9,7 @@ import pytest
 from support.stages import COURSE as REAL
 from support.stages import ROOT
 from tito.course import Course
-from tito.lesson import FENCE, ExportError, emptied, left_to_write, qualified_names, read_lesson
+from tito.lesson import FENCE, NOT_NEEDED, ExportError, emptied, left_to_write, qualified_names, read_lesson
 
 
 @pytest.fixture
@@ -117,8 +117,9 @@ def _outside(text):
     return counts
 
 
-def test_lessons_are_read_without_what_jupyterlab_would_load_for_a_second(tmp_path):
-    (tmp_path / "rfc3987_syntax.py").write_text("raise SystemExit('loaded')", encoding="utf-8")
+@pytest.mark.parametrize("name", NOT_NEEDED)
+def test_lessons_are_read_without_what_jupyterlab_would_load_for_a_second(tmp_path, name):
+    (tmp_path / f"{name}.py").write_text(f"print('{name}')", encoding="utf-8")
     command = [sys.executable, "-c", "from tito.lesson import import_jupytext; print(import_jupytext().__name__)"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
