@@ -86,8 +86,8 @@ def _cell(cell_type, source, metadata, **others):
     return SimpleNamespace(cell_type=cell_type, source="".join(source), metadata=metadata)
 
 
-# What JupyterLab brings along: a checker of web addresses for jsonschema, and a server for jupytext to extend. They take
-# longer to load than a lesson to check.
+# What JupyterLab brings along: a checker of web addresses for jsonschema, and a server for jupytext to extend. They
+# take longer to load than a lesson to check.
 NOT_NEEDED = ("rfc3987_syntax", "jupyter_server")
 
 
