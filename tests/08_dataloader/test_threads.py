@@ -162,12 +162,12 @@ def test_an_iterator_never_started_makes_no_threads():
     del batches
 
 
-def test_waiting_for_samples_overlaps_with_the_work_of_the_caller():
+def test_the_next_sample_is_loaded_while_the_caller_still_works_on_one():
+    loaded = [threading.Event() for _ in range(6)]
+
     def load(i):
-        time.sleep(0.02)
+        loaded[i].set()
         return i
 
-    start = time.perf_counter()
-    for _ in prefetched(load, ((i,) for i in range(6)), num_workers=2, prefetch=2):
-        time.sleep(0.02)
-    assert time.perf_counter() - start < 0.9 * 6 * 0.04
+    for i in prefetched(load, ((i,) for i in range(6)), num_workers=2, prefetch=2):
+        assert i == 5 or loaded[i + 1].wait(5)
