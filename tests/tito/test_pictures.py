@@ -283,7 +283,8 @@ class TestLive:
             display=lambda image, display_id: shown.append((image, display_id)) or handle,
         )
         shell = SimpleNamespace(kernel="a kernel")
-        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+        ipython = SimpleNamespace(get_ipython=lambda: shell, display=display, version_info=(9, 0))  # matplotlib asks
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
         monkeypatch.setitem(sys.modules, "IPython.display", display)
         with pictures.Live(pause=0) as live:
             for loss in (3.0, 2.0, 1.0):
