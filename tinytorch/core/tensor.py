@@ -57,9 +57,7 @@ def as_array(data, dtype=None) -> np.ndarray:
 
 
 tick = itertools.count(1).__next__  # a number for each recorded operation and each write, in the order they happen
-retained = (
-    weakref.WeakValueDictionary()
-)  # by their id, the tensors that keep their gradient although they are no leaves
+retained = weakref.WeakValueDictionary()  # by id, the tensors that keep their gradient although they are no leaves
 written = {}  # from the id of an array to (weak reference to it, tick of the last write into its memory)
 
 
