@@ -462,7 +462,7 @@ need not know how large it is. How much is won is measured at the end of the les
 
 # %%
 #| export
-_PIECE = 131072  # numbers: half a megabyte in float32; a core's own cache holds a few such pieces
+_PIECE = 262144  # numbers: a megabyte in float32, about what a core has as a cache of its own
 
 
 def _pieces(*arrays, axis=None):

@@ -52,7 +52,7 @@ Every loss takes what the model says, what is true, and `reduction`: "mean" over
 
 import numpy as np
 
-from tinytorch.core.activations import _pieces, log_softmax
+from tinytorch.core.activations import _pieces, _shifted, log_softmax
 from tinytorch.core.layers import Module
 from tinytorch.core.tensor import (
     Tensor,
@@ -675,7 +675,7 @@ write it in module 05):
 ```
 
 What does it need? The softmax, so: the exponentials of the shifted row and their sum. Both are at hand in the forward
-pass, and dividing one by the other can wait until the gradient is wanted.
+pass.
 
 **Write `_surprises(x, classes, exps)`**, for some rows x `(n, C)` and their true classes `(n,)`. With m the largest logit of
 a row, the loss of the row is
@@ -684,25 +684,24 @@ a row, the loss of the row is
    log( sum e^(x_j - m) )  -  (x_t - m)
 ```
 
-Fill the array `exps` with the shifted rows, whose maximum is raised to the smallest finite number as in module 02. Pick
-`true`, the shifted logit of the true class, *before* the next step: `exps` becomes its own exponential in place. `totals`
-is the sum of each row, 1 instead of 0. Return `totals` and the losses, both `(n,)`.
+Shift the rows with `_shifted` from module 02 and fill the array `exps` with their exponentials. `totals` is the sum of
+each row, 1 instead of 0. Return `totals` and the losses, both `(n,)`.
 
 For the two rows above the losses are `[0.4076, 1.0986]`.
 
 <details><summary>Hint 1</summary>
 
-x may be the caller's own array: write nothing into it. `np.subtract` with `out=exps`; what is subtracted is a column, the
-maximum along axis 1 with `keepdims`, raised by `np.maximum`.
+x may be the caller's own array: write nothing into it. `_shifted(x, 1)` is a new array, and you need it twice: `np.exp` with
+`out=exps` for the sums, and its entries of the true classes for the losses.
 </details>
 <details><summary>Hint 2</summary>
 
-Pick with the index pair from `nll_loss`, then `np.exp` with `out=`, then the sums along axis 1, mended by adding
-`totals == 0`. (A sum is a product with ones, and `np.vecdot`, the product of rows with rows, is the fastest sum there is.)
+The sums along axis 1 are mended by adding `totals == 0`. (A sum is a product with ones, and `np.vecdot`, the product of
+rows with rows, is the fastest sum there is.) Pick with the index pair from `nll_loss`.
 </details>
 <details><summary>Hint 3</summary>
 
-The losses are the logarithm of `totals` minus `true`.
+The losses are the logarithm of `totals` minus the picked entries.
 </details>
 """
 
@@ -716,12 +715,11 @@ def _surprises(x, classes, exps):
     classes  (n,)    the true class of each row
     """
     ### BEGIN SOLUTION
-    np.subtract(x, np.maximum(x.max(axis=1, keepdims=True), np.finfo(x.dtype).min), out=exps)
-    true = exps[np.arange(len(classes)), classes]
-    np.exp(exps, out=exps)
+    shifted = _shifted(x, 1)
+    np.exp(shifted, out=exps)
     totals = np.vecdot(exps, np.ones_like(exps, shape=exps.shape[1]))  # faster than exps.sum(axis=1)
     totals += totals == 0  # nothing but -inf
-    return totals, np.log(totals) - true
+    return totals, np.log(totals) - shifted[np.arange(len(classes)), classes]
     ### END SOLUTION
 
 

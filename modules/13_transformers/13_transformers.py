@@ -137,7 +137,7 @@ print(naive_layer_norm(np.array([2.0, 4.0, 4.0, 10.0]), 1, 0))
 
 # %%
 #| export
-_BLOCK = 131072  # elements: a few rows at a time, which the second-level cache holds together with what is made of them
+_BLOCK = 262144  # elements: a few rows at a time, a megabyte in float32, which the second-level cache about holds
 
 
 def _row_blocks(rows, E):

@@ -8,7 +8,7 @@ from tinytorch.core import activations
 from tinytorch.core.activations import _PIECE, _pieces, gelu, log_softmax, silu, softmax, tanh
 from tinytorch.core.tensor import Tensor
 
-LARGE = np.random.default_rng(0).normal(size=(3, 401, 127)).astype(np.float32)  # a piece and a sixth
+LARGE = np.random.default_rng(0).normal(size=(3, 803, 127)).astype(np.float32)  # a piece and a sixth
 SMALL_PIECE = 100
 
 

@@ -75,7 +75,7 @@ def softplus(x: Tensor) -> Tensor:
 _FAR = 1000.0  # so far from 0 that every gate here is exactly 0 or 1, in float64 too
 
 
-_PIECE = 131072  # numbers: half a megabyte in float32; a core's own cache holds a few such pieces
+_PIECE = 262144  # numbers: a megabyte in float32, about what a core has as a cache of its own
 
 
 def _pieces(*arrays, axis=None):

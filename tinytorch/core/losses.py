@@ -7,7 +7,7 @@ Every loss takes what the model says, what is true, and `reduction`: "mean" over
 
 import numpy as np
 
-from tinytorch.core.activations import _pieces, log_softmax
+from tinytorch.core.activations import _pieces, _shifted, log_softmax
 from tinytorch.core.layers import Module
 from tinytorch.core.tensor import (
     Tensor,
@@ -229,12 +229,11 @@ def _surprises(x, classes, exps):
     x        (n, C)  array of logits
     classes  (n,)    the true class of each row
     """
-    np.subtract(x, np.maximum(x.max(axis=1, keepdims=True), np.finfo(x.dtype).min), out=exps)
-    true = exps[np.arange(len(classes)), classes]
-    np.exp(exps, out=exps)
+    shifted = _shifted(x, 1)
+    np.exp(shifted, out=exps)
     totals = np.vecdot(exps, np.ones_like(exps, shape=exps.shape[1]))  # faster than exps.sum(axis=1)
     totals += totals == 0  # nothing but -inf
-    return totals, np.log(totals) - true
+    return totals, np.log(totals) - shifted[np.arange(len(classes)), classes]
 
 
 def cross_entropy(

@@ -20,7 +20,7 @@ from tinytorch.core.tensor import Tensor, astype, floating, generator, ones, res
 from tinytorch.models.sampling import _token_array, generate, stream
 from tinytorch.text.embeddings import EmbeddingLayer
 
-_BLOCK = 131072  # elements: a few rows at a time, which the second-level cache holds together with what is made of them
+_BLOCK = 262144  # elements: a few rows at a time, a megabyte in float32, which the second-level cache about holds
 
 
 def _row_blocks(rows, E):
