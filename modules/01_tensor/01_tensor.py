@@ -65,6 +65,7 @@ import weakref
 from operator import attrgetter
 
 import numpy as np
+from numpy import generic
 
 # %% [markdown]
 """
@@ -265,7 +266,7 @@ def _note_write(array):
 
 
 def _get_data(self):
-    if isinstance(self._data, np.generic):
+    if isinstance(self._data, generic):
         self._data = np.asarray(self._data)
     return self._data
 
@@ -303,6 +304,7 @@ def _set_requires_grad(self, flag):
     if not flag and self._grad_fn is not None:
         raise RuntimeError("a computed tensor cannot forget its history; use x.detach()")
     self._requires_grad = bool(flag)
+    self._grad_fn = self._grad_fn  # the class has it, but Python finds faster what lies in the instance
 
 
 class Tensor:
@@ -705,7 +707,7 @@ listens. We take the second way, and it has one gate:
        return result(2 * x.data, "double", x)           _recorder is f:      f(out, "double", (x,), {})
 ```
 
-**Write `result`.** Make an empty tensor with `Tensor.__new__(Tensor)` (a tensor without `__init__`, so nothing is
+**Write `result`.** Make an empty tensor with `_new(Tensor)` (a tensor without its `__init__`, so nothing is
 copied or converted), give it what was computed as `_data`, array or scalar, and tell `_recorder` if there is one. The end is given: it tells a
 second listener, with which module 14 will measure, and which hears of everything whether or not gradients are recorded.
 
@@ -762,8 +764,11 @@ def from_numpy(array) -> Tensor:
     return _box(array)
 
 
+_new = Tensor.__new__  # _new(Tensor) is a tensor without its __init__, which would copy and convert
+
+
 def _box(data):
-    boxed = Tensor.__new__(Tensor)
+    boxed = _new(Tensor)
     boxed._data = data
     return boxed
 
@@ -777,7 +782,7 @@ def result(array, op, *inputs, **saved) -> Tensor:
     saved   what a gradient rule will want to know later: axes, masks, intermediate arrays
     """
     ### BEGIN SOLUTION
-    out = Tensor.__new__(Tensor)
+    out = _new(Tensor)
     out._data = array
     if _recorder is not None:
         _recorder(out, op, inputs, saved)
@@ -1055,7 +1060,9 @@ def astype(x: Tensor, dtype) -> Tensor:
     """The values of x in another dtype, x itself if it has it; gradients pass between floating dtypes."""
     x = as_tensor(x)
     dtype = _number_dtype("astype", dtype)
-    return x if dtype == x.dtype else result(x.data.astype(dtype), "astype", x)
+    if dtype == x.dtype:
+        return x
+    return result(x.data.astype(dtype), "astype" if dtype.kind == "f" else "as_integers", x)
 
 
 def floating(x) -> Tensor:
@@ -1094,7 +1101,7 @@ def _operand(op, value, other):
             value = int(value)  # an np.int64 too large would wrap around without a word
             dtype = np.int64 if dtype.kind == "b" else dtype
     try:
-        if isinstance(other._data, np.generic):
+        if isinstance(other._data, generic):
             return _box(np.asarray(value, dtype)[()])  # a number beside a number
         return _box(np.asarray(value, dtype, like=other._data))
     except OverflowError:
@@ -1108,7 +1115,7 @@ def pair(op: str, a, b, broadcast: bool = True) -> tuple[Tensor, Tensor]:
     if not isinstance(b, Tensor):
         b = _operand(op, b, a)
     x, y = a._data, b._data
-    if type(x) is type(y) and isinstance(x, np.generic):  # two numbers of one kind: nothing to agree on
+    if type(x) is type(y) and isinstance(x, generic):  # two numbers of one kind: nothing to agree on
         return a, b
     if x.dtype != y.dtype:
         dtype = _common_dtype(x.dtype, y.dtype)
@@ -1324,7 +1331,7 @@ def abs(x: Tensor) -> Tensor:
 
 def _compare(compare, a, b):
     """Element by element comparison of a tensor with anything: a boolean tensor, to which no gradient belongs."""
-    if not isinstance(b, (Tensor, bool, int, float, np.generic, list, tuple)) and not hasattr(b, "__array_function__"):
+    if not isinstance(b, (Tensor, bool, int, float, generic, list, tuple)) and not hasattr(b, "__array_function__"):
         return NotImplemented
     a, b = pair(compare.__name__, a, b)
     return result(compare(a.data, b.data), compare.__name__, a, b)

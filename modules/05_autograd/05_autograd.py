@@ -59,9 +59,10 @@ import functools
 import itertools
 import math
 from operator import attrgetter
+from types import MappingProxyType
 
 import numpy as np
-from numpy import ndarray
+from numpy import generic, ndarray
 
 from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
@@ -296,6 +297,9 @@ In the loop three `if` with a `raise` each, in this order: the gradient is None;
 
 # %% nbgrader={"grade": false, "grade_id": "autograd-function", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+_NOTHING = MappingProxyType({})  # what most rules save: one for all of them, which nobody can write to
+
+
 class Function:
     """The gradient rule of one operation, applied to one set of inputs.
 
@@ -321,7 +325,7 @@ class Function:
 
     def __init__(self, *inputs, **saved):
         self.inputs = inputs
-        self.saved = saved
+        self.saved = saved or _NOTHING
         self.birth = tick()
 
     def __repr__(self):
@@ -396,9 +400,10 @@ gradients upstream are just missing, everything runs, and half of the network ne
 shipped that bug many times. Ours is an error at the moment of the operation.
 
 **Write `record`.** Mark every input that requires a gradient as `_used` (changing it in place will be refused from then
-on). If there is none, or the result is not floating, return. Look up the rule of `op` in `Function.rules`; without one,
-raise NotImplementedError that names the operation. Otherwise mark `out` as requiring a gradient, and hang an instance of
-the rule on it, made from the inputs and what was saved.
+on). If there is none, return. Look up the rule of `op` in `Function.rules`. If there is one, mark `out` as requiring a
+gradient, and hang an instance of the rule on it, made from the inputs and what was saved. Without a rule a floating result
+is an error: raise NotImplementedError that names the operation. Any other result, of a comparison or of `argmax`, has no
+slope and needs no rule.
 
 With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `out._requires_grad` is True and
 `out._grad_fn` is a `MulBackward` with `inputs` (a, b). After `b * b` neither is there.
@@ -423,19 +428,20 @@ Two assignments end it: True to `_requires_grad`, and to `_grad_fn` the rule cal
 # %% nbgrader={"grade": false, "grade_id": "autograd-record", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def record(out, op, inputs, saved):
-    """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
+    """Give `out` the rule of operation `op`, if any input requires a gradient. What is not floating has none."""
     ### BEGIN SOLUTION
     needed = False
     for x in inputs:
         if x._requires_grad:
             needed = x._used = True
-    if not needed or out._data.dtype.kind != "f":
+    if not needed:
         return
     rule = Function.rules.get(op)
-    if rule is None:
+    if rule is not None:
+        out._requires_grad = True
+        out._grad_fn = rule(*inputs, **saved)
+    elif out._data.dtype.kind == "f":
         raise NotImplementedError(f"operation {op!r} has no gradient rule; write class ...(Function, op={op!r})")
-    out._requires_grad = True
-    out._grad_fn = rule(*inputs, **saved)
     ### END SOLUTION
 
 
@@ -708,7 +714,7 @@ class AddBackward(Function, op="add"):
     def backward(self, grad):
         a, b = self.inputs
         ### BEGIN SOLUTION
-        if a._data.shape == b._data.shape:
+        if isinstance(grad, generic) or a._data.shape == b._data.shape:  # a number, or nothing was stretched
             return grad, grad
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
         ### END SOLUTION
@@ -735,7 +741,7 @@ class MulBackward(Function, op="mul"):
         ### BEGIN SOLUTION
         da = grad * b._data if a._requires_grad else None
         db = grad * a._data if b._requires_grad else None
-        if a._data.shape == b._data.shape:
+        if isinstance(grad, generic) or a._data.shape == b._data.shape:
             return da, db
         return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
         ### END SOLUTION
@@ -1989,7 +1995,7 @@ While we are at it, check everything *before* the first gradient is computed, so
   does.
 
 **Write the loop of `_history`.** Walk over `found`, which grows as you go. Refuse a rule that was freed; append every
-rule behind its inputs, unless it is `known` already or is in `stop`. In the end return what was found, the latest birth
+rule behind its inputs, unless it is `known` already. In the end return what was found, the latest birth
 first.
 
 For `y = x + x; z = y * y`: two rules, MulBackward and then AddBackward, each once.
@@ -2005,7 +2011,7 @@ once although many paths lead there.
 </details>
 <details><summary>Hint 3</summary>
 
-`earlier` is an input's `_grad_fn`. If it is not None, not in `known` and not in `stop`: add it to both. The order comes
+`earlier` is an input's `_grad_fn`. If it is not None and not in `known`, add it to both. The order comes
 from `sorted` with `key=attrgetter("birth")`.
 </details>
 """
@@ -2048,14 +2054,14 @@ def _history(root, stop=()):
     An operation comes after all that it was computed from, so the order of birth is a topological order, and no
     recursion is needed.
     """
-    found, known = [root._grad_fn], {root._grad_fn}
+    found, known = [root._grad_fn], {root._grad_fn, *stop}
     ### BEGIN SOLUTION
     for node in found:
         if node.inputs is None:
             raise _freed(node)
         for x in node.inputs:
             earlier = x._grad_fn
-            if earlier is not None and earlier not in known and earlier not in stop:
+            if earlier is not None and earlier not in known:
                 known.add(earlier)
                 found.append(earlier)
     return sorted(found, key=attrgetter("birth"), reverse=True)
@@ -2087,7 +2093,8 @@ here belong to someone else. `AddBackward` hands one and the same array to both 
 
 So the first array that arrives is stored as it is, and not touched. When a second one comes, make the sum as a new array.
 That one is ours, and nobody else's: note the key in the set `own`. A third gradient, and all that follow, are added to
-it in place. (Arrays of embeddings and of shared weights are large, and may get many.)
+it in place. (Arrays of embeddings and of shared weights are large, and may get many.) If the sum is a NumPy number, and of
+arrays of shape () it is one, it cannot be changed in place: then nothing is noted.
 
 And as soon as a rule has run, it lets go of its inputs and saved arrays (given). With them goes, if nobody else holds
 it, all that lies behind: **memory shrinks while backward walks.**
@@ -2108,12 +2115,12 @@ For `x = [1, 2]`, `y = [3, 4]` and `L = ((x + y) + x).sum()`: x has `[2, 2]`, y 
 </details>
 <details><summary>Hint 2</summary>
 
-Look up `key` once for each: not there yet, or in `own`, or there and somebody else's.
+`grads.get(key)` is what has arrived so far, or None. It is not there yet, or in `own`, or there and somebody else's.
 </details>
 <details><summary>Hint 3</summary>
 
-Three branches: `key not in grads` (store); `key in own` (in place); neither (store the sum of both, and add the key to
-`own`).
+Three branches: nothing so far (store); `key in own` (in place); neither (store the sum of both, and add the key to `own`
+if the type of the sum is `ndarray`).
 </details>
 """
 
@@ -2146,7 +2153,7 @@ def _gradients(root, order, seed, keep=()):
     own, kept = set(), {}
     for node in order:
         grad = grads.pop(node)
-        if node in keep:
+        if keep and node in keep:
             kept[node] = grad
         dinputs = node.backward(grad) if _runner is None else _runner(node, grad)
         if type(dinputs) is not tuple:
@@ -2161,13 +2168,15 @@ def _gradients(root, order, seed, keep=()):
                 node.check(dinputs)
             ### BEGIN SOLUTION
             key = x._grad_fn or x
-            if key not in grads:
+            so_far = grads.get(key)
+            if so_far is None:
                 grads[key] = dx
             elif key in own:
-                grads[key] += dx
+                so_far += dx
             else:
-                grads[key] = grads[key] + dx
-                own.add(key)
+                grads[key] = total = so_far + dx
+                if type(total) is ndarray:
+                    own.add(key)
             ### END SOLUTION
         node.inputs = node.saved = None
     return grads | kept

@@ -221,6 +221,19 @@ class TestGradients:
         assert (type(x.grad), x.grad.shape, x.grad.dtype) == (np.ndarray, shape, dtype)
         assert_close(x.grad, np.full(shape, 3, dtype))
 
+    @pytest.mark.parametrize("boxed", [False, True])
+    @pytest.mark.parametrize("way", [lambda x: x * 1, lambda x: x.reshape(()), lambda x: x.reshape(1)[0]])
+    @pytest.mark.parametrize("times", [2, 3, 4])
+    def test_a_number_gets_every_one_of_its_gradients(self, times, way, boxed):
+        x = Tensor(2.0, requires_grad=True)
+        if boxed:
+            assert x.data.ndim == 0  # asked for, a scalar becomes an array and stays one
+        total = way(x)
+        for _ in range(times - 1):
+            total = total + way(x)
+        total.backward()
+        assert x.grad.tolist() == times
+
     def test_one_float64_on_the_way_changes_no_dtype_at_the_end(self):
         x = Tensor([1.0, 2.0], requires_grad=True)
         y = x * Tensor([3.0, 4.0], dtype=np.float64)

@@ -11,9 +11,10 @@ import functools
 import itertools
 import math
 from operator import attrgetter
+from types import MappingProxyType
 
 import numpy as np
-from numpy import ndarray
+from numpy import generic, ndarray
 
 from tinytorch.core.activations import _pieces
 from tinytorch.core.tensor import (
@@ -30,6 +31,8 @@ from tinytorch.core.tensor import (
     tick,
     written,
 )
+
+_NOTHING = MappingProxyType({})  # what most rules save: one for all of them, which nobody can write to
 
 
 class Function:
@@ -57,7 +60,7 @@ class Function:
 
     def __init__(self, *inputs, **saved):
         self.inputs = inputs
-        self.saved = saved
+        self.saved = saved or _NOTHING
         self.birth = tick()
 
     def __repr__(self):
@@ -102,18 +105,19 @@ class Function:
 
 
 def record(out, op, inputs, saved):
-    """Give `out` the rule of operation `op`, if any input requires a gradient. Only floating results can."""
+    """Give `out` the rule of operation `op`, if any input requires a gradient. What is not floating has none."""
     needed = False
     for x in inputs:
         if x._requires_grad:
             needed = x._used = True
-    if not needed or out._data.dtype.kind != "f":
+    if not needed:
         return
     rule = Function.rules.get(op)
-    if rule is None:
+    if rule is not None:
+        out._requires_grad = True
+        out._grad_fn = rule(*inputs, **saved)
+    elif out._data.dtype.kind == "f":
         raise NotImplementedError(f"operation {op!r} has no gradient rule; write class ...(Function, op={op!r})")
-    out._requires_grad = True
-    out._grad_fn = rule(*inputs, **saved)
 
 
 set_recorder(record)
@@ -164,7 +168,7 @@ class AddBackward(Function, op="add"):
 
     def backward(self, grad):
         a, b = self.inputs
-        if a._data.shape == b._data.shape:
+        if isinstance(grad, generic) or a._data.shape == b._data.shape:  # a number, or nothing was stretched
             return grad, grad
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
@@ -187,7 +191,7 @@ class MulBackward(Function, op="mul"):
         a, b = self.inputs
         da = grad * b._data if a._requires_grad else None
         db = grad * a._data if b._requires_grad else None
-        if a._data.shape == b._data.shape:
+        if isinstance(grad, generic) or a._data.shape == b._data.shape:
             return da, db
         return unbroadcast(da, a.shape), unbroadcast(db, b.shape)
 
@@ -690,13 +694,13 @@ def _history(root, stop=()):
     An operation comes after all that it was computed from, so the order of birth is a topological order, and no
     recursion is needed.
     """
-    found, known = [root._grad_fn], {root._grad_fn}
+    found, known = [root._grad_fn], {root._grad_fn, *stop}
     for node in found:
         if node.inputs is None:
             raise _freed(node)
         for x in node.inputs:
             earlier = x._grad_fn
-            if earlier is not None and earlier not in known and earlier not in stop:
+            if earlier is not None and earlier not in known:
                 known.add(earlier)
                 found.append(earlier)
     return sorted(found, key=attrgetter("birth"), reverse=True)
@@ -726,7 +730,7 @@ def _gradients(root, order, seed, keep=()):
     own, kept = set(), {}
     for node in order:
         grad = grads.pop(node)
-        if node in keep:
+        if keep and node in keep:
             kept[node] = grad
         dinputs = node.backward(grad) if _runner is None else _runner(node, grad)
         if type(dinputs) is not tuple:
@@ -740,13 +744,15 @@ def _gradients(root, order, seed, keep=()):
             if kind is not type(data) or (kind is ndarray and (dx.shape != data.shape or dx.dtype != data.dtype)):
                 node.check(dinputs)
             key = x._grad_fn or x
-            if key not in grads:
+            so_far = grads.get(key)
+            if so_far is None:
                 grads[key] = dx
             elif key in own:
-                grads[key] += dx
+                so_far += dx
             else:
-                grads[key] = grads[key] + dx
-                own.add(key)
+                grads[key] = total = so_far + dx
+                if type(total) is ndarray:
+                    own.add(key)
         node.inputs = node.saved = None
     return grads | kept
 

@@ -14,6 +14,7 @@ import weakref
 from operator import attrgetter
 
 import numpy as np
+from numpy import generic
 
 
 def _number_dtype(who, dtype):
@@ -77,7 +78,7 @@ def _note_write(array):
 
 
 def _get_data(self):
-    if isinstance(self._data, np.generic):
+    if isinstance(self._data, generic):
         self._data = np.asarray(self._data)
     return self._data
 
@@ -115,6 +116,7 @@ def _set_requires_grad(self, flag):
     if not flag and self._grad_fn is not None:
         raise RuntimeError("a computed tensor cannot forget its history; use x.detach()")
     self._requires_grad = bool(flag)
+    self._grad_fn = self._grad_fn  # the class has it, but Python finds faster what lies in the instance
 
 
 class Tensor:
@@ -536,8 +538,11 @@ def from_numpy(array) -> Tensor:
     return _box(array)
 
 
+_new = Tensor.__new__  # _new(Tensor) is a tensor without its __init__, which would copy and convert
+
+
 def _box(data):
-    boxed = Tensor.__new__(Tensor)
+    boxed = _new(Tensor)
     boxed._data = data
     return boxed
 
@@ -548,7 +553,7 @@ def result(array, op, *inputs, **saved) -> Tensor:
     array   ndarray or NumPy scalar; boxed without copying or converting
     saved   what a gradient rule will want to know later: axes, masks, intermediate arrays
     """
-    out = Tensor.__new__(Tensor)
+    out = _new(Tensor)
     out._data = array
     if _recorder is not None:
         _recorder(out, op, inputs, saved)
@@ -710,7 +715,9 @@ def astype(x: Tensor, dtype) -> Tensor:
     """The values of x in another dtype, x itself if it has it; gradients pass between floating dtypes."""
     x = as_tensor(x)
     dtype = _number_dtype("astype", dtype)
-    return x if dtype == x.dtype else result(x.data.astype(dtype), "astype", x)
+    if dtype == x.dtype:
+        return x
+    return result(x.data.astype(dtype), "astype" if dtype.kind == "f" else "as_integers", x)
 
 
 def floating(x) -> Tensor:
@@ -749,7 +756,7 @@ def _operand(op, value, other):
             value = int(value)  # an np.int64 too large would wrap around without a word
             dtype = np.int64 if dtype.kind == "b" else dtype
     try:
-        if isinstance(other._data, np.generic):
+        if isinstance(other._data, generic):
             return _box(np.asarray(value, dtype)[()])  # a number beside a number
         return _box(np.asarray(value, dtype, like=other._data))
     except OverflowError:
@@ -763,7 +770,7 @@ def pair(op: str, a, b, broadcast: bool = True) -> tuple[Tensor, Tensor]:
     if not isinstance(b, Tensor):
         b = _operand(op, b, a)
     x, y = a._data, b._data
-    if type(x) is type(y) and isinstance(x, np.generic):  # two numbers of one kind: nothing to agree on
+    if type(x) is type(y) and isinstance(x, generic):  # two numbers of one kind: nothing to agree on
         return a, b
     if x.dtype != y.dtype:
         dtype = _common_dtype(x.dtype, y.dtype)
@@ -866,7 +873,7 @@ def abs(x: Tensor) -> Tensor:
 
 def _compare(compare, a, b):
     """Element by element comparison of a tensor with anything: a boolean tensor, to which no gradient belongs."""
-    if not isinstance(b, (Tensor, bool, int, float, np.generic, list, tuple)) and not hasattr(b, "__array_function__"):
+    if not isinstance(b, (Tensor, bool, int, float, generic, list, tuple)) and not hasattr(b, "__array_function__"):
         return NotImplemented
     a, b = pair(compare.__name__, a, b)
     return result(compare(a.data, b.data), compare.__name__, a, b)

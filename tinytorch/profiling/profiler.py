@@ -277,7 +277,8 @@ FLOPS = {  # from operation to formula(out, inputs, saved); what counts as one: 
 }
 
 NO_ARITHMETIC = {
-    *("astype", "broadcast_to", "cat", "copy", "getitem", "pad", "permute", "reshape", "where", "embedding"),
+    *("astype", "as_integers", "broadcast_to", "cat", "copy", "getitem", "pad", "permute", "reshape", "where"),
+    "embedding",
     *("any", "all", "invert", "bitwise_and", "bitwise_or", "bitwise_xor"),
     "checkpoint",  # what happens inside announces itself
 }
