@@ -428,13 +428,13 @@ in the form everyone computes,
    gelu(x) = x * (1 + tanh(u)) / 2         u = sqrt(2 / pi) * (x + 0.044715 x^3)
 ```
 
-You know that `(1 + tanh(u)) / 2` is a sigmoid: `sigmoid(2 u)`. So both are `x * gate`, and your `_gate` does the work.
+You know that `(1 + tanh(u)) / 2` is a sigmoid: `sigmoid(2 u)`. So both are `x * gate`.
 At x = 1: u = 0.7979 * 1.0447 = 0.8336, the gate is sigmoid(1.667) = 0.8412, and so is gelu(1).
 
 The far ends again. At -inf the gate is 0, and `0 * -inf` is not a number, though the answer should be 0. Beyond -1000
 the gate is 0 anyhow, so replacing everything below -1000 by -1000 changes no result: `0 * -1000` is 0. That is the
-constant `_FAR`. For gelu there is also `x^3`, which overflows at 7e12 in float32; inside the gate x may be cut on both
-sides, because the gate is exactly 0 or 1 out there.
+constant `_FAR`. For gelu there is also `x^3`, which overflows at 7e12 in float32. It may: the gate of infinity is 1, as it
+is out there.
 
 Why save the gate and not the output? Because the rule in module 05 needs it: the slope of `x * gate` is
 `gate + x * (slope of the gate)`, and the slope of the gate follows from the gate itself.
@@ -525,26 +525,31 @@ def silu(x: Tensor) -> Tensor:
 
 # %% [markdown]
 """
-**Write `_gelu`**, which fills the same two arrays. The gate is taken of `2 u = 2 * sqrt(2 / pi) * (x + 0.044715 x^3)`, with x
-cut to `[-_FAR, _FAR]`; after that all is as for silu. Two things about speed. Write the sum as
-`x * (1 + 0.044715 * x * x)` and never `x**3`: NumPy's general power is many times slower than two products (measured
-below). And work inside the two arrays: `out` can hold the cut x until it is needed for the output, `gate` can hold
-`2 u` until `_gate`, given that array twice, turns it into the gate.
+**Write `_gelu`**, which fills the same two arrays. `out` begins as x cut below at `-_FAR`, as for silu. The gate is
+`1 / (1 + e^(-2 u))`, and its exponent, with `c = 2 * sqrt(2 / pi)`, is
+
+```
+   -2 u  =  -c * (x + 0.044715 x^3)  =  x * (-0.044715 c * x * x - c)
+```
+
+which is written that way for speed: never `x**3`, for NumPy's general power is many times slower than two products (measured
+below), and with the minus among the constants no pass over the array is spent on it. Work inside the two arrays: `gate`
+holds one thing after the other until it is the gate, and then `out` is multiplied by it. All up to the exponential goes
+under `np.errstate`, as in `_gate`.
 
 `gelu(Tensor([-1.0, 0.0, 1.0]))` is `Tensor([-0.1588, 0., 0.8412])`.
 
 <details><summary>Hint 1</summary>
 
-`np.clip` with `out=out` cuts on both sides. Then the product of `out` with itself goes into `gate` (`np.multiply`), to
-be changed in place.
+After the cut, the product of `out` with itself goes into `gate` (`np.multiply`), to be changed in place.
 </details>
 <details><summary>Hint 2</summary>
 
-Times 0.044715, plus 1, times `out`, times `2 * math.sqrt(2 / math.pi)`: four lines, and `gate` is `2 u`.
+Times `-0.044715 * c`, minus `c`, times `out`: three lines, and `gate` is `-2 u`.
 </details>
 <details><summary>Hint 3</summary>
 
-After those: the gate of `gate`, into `gate`, and then the last two lines of `silu`.
+After those: `np.exp` of `gate`, into `gate`; plus 1; `np.reciprocal`; and `out` times `gate`.
 </details>
 """
 
@@ -554,14 +559,16 @@ After those: the gate of `gate`, into `gate`, and then the last two lines of `si
 def _gelu(x, out, gate):
     """Fill `gate` with sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3), and `out` with x * gate; all are arrays."""
     ### BEGIN SOLUTION
-    np.clip(x, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
-    np.multiply(out, out, out=gate)
-    gate *= 0.044715
-    gate += 1
-    gate *= out
-    gate *= 2 * math.sqrt(2 / math.pi)
-    _gate(gate, gate)
+    c = 2 * math.sqrt(2 / math.pi)
     np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    with np.errstate(over="ignore"):  # where x^3 or e^-2u are infinite, the gate is 1 or 0, as it should be
+        np.multiply(out, out, out=gate)
+        gate *= -0.044715 * c
+        gate -= c
+        gate *= out  # now -2 u
+        np.exp(gate, out=gate)
+    gate += 1
+    np.reciprocal(gate, out=gate)
     out *= gate
     ### END SOLUTION
 

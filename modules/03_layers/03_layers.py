@@ -58,7 +58,7 @@ import reprlib
 
 import numpy as np
 
-from tinytorch.core.tensor import Tensor, astype, flatten, floating, generator, result
+from tinytorch.core.tensor import Tensor, flatten, floating, floats, generator, result
 
 # %%
 import time
@@ -92,39 +92,31 @@ nobody asked for. As *one* operation the bias is added into the product in place
 And inputs with more axes, such as `(batch, time, features)`, are flattened into one tall matrix: one large product is
 what the machine is best at.
 
-**Write the heart of `linear`.** The arguments are checked and have one dtype. Make `rows`, a matrix with `fan_in`
-columns (x itself if it has two axes); multiply; add the bias in place if there is one; give `out` its leading axes
-back.
+**Write the heart of `linear`.** The arguments are checked and have one dtype: `rows` is the array of x, of any `shape`,
+`matrix` that of the weight, `offset` that of the bias or None. Make `rows` a matrix with `fan_in` columns unless it is one;
+multiply; add the offset in place if there is one; give `out` its leading axes back.
 
 `linear(Tensor([[1.0, 0.0, 2.0]]), weight, bias)` with the numbers above is `Tensor([[13., -1.]])`; an x of shape
 `(8, 5, 3)` gives `(8, 5, 2)`.
 
 <details><summary>Hint 1</summary>
 
-`x.data.reshape(n, fan_in)` lines up all n rows, whatever the axes before them; n is the product of their lengths
+`rows.reshape(n, fan_in)` lines up all n rows, whatever the axes before them; n is the product of their lengths
 (`math.prod`; -1 would do, but not where `fan_in` is 0).
 </details>
 <details><summary>Hint 2</summary>
 
-Multiply `rows` by `weight.data`; adding `bias.data` to the result in place adds the same offset to every row.
+Multiply `rows` by `matrix`; adding `offset` to the result in place adds the same numbers to every row.
 </details>
 <details><summary>Hint 3</summary>
 
-The way back is `out.reshape(*x.shape[:-1], fan_out)`. For a vector x of shape `(3,)` that is `(2,)`: right as well.
+The way back is `out.reshape(*shape[:-1], fan_out)`. For a vector x of shape `(3,)` that is `(2,)`: right as well.
 </details>
 """
 
 
 # %% nbgrader={"grade": false, "grade_id": "layers-linear", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
-def _one_dtype(a, b):
-    """Two tensors in the wider of their dtypes."""
-    if a.dtype == b.dtype:
-        return a, b
-    dtype = np.result_type(a.dtype, b.dtype)
-    return astype(a, dtype), astype(b, dtype)
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight + bias, as one operation.
 
@@ -135,26 +127,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises ValueError where the shapes do not fit.
     """
-    x, weight = _one_dtype(floating(x), floating(weight))
-    if weight.ndim != 2:
-        raise ValueError(f"linear needs a weight (in, out), got shape {weight.shape}")
-    shape, (fan_in, fan_out) = x.shape, weight.shape
+    inputs = floats(x, weight) if bias is None else floats(x, weight, bias)
+    rows, matrix, offset = inputs[0].data, inputs[1].data, None if bias is None else inputs[2].data
+    if matrix.ndim != 2:
+        raise ValueError(f"linear needs a weight (in, out), got shape {matrix.shape}")
+    shape, (fan_in, fan_out) = rows.shape, matrix.shape
     if not shape or shape[-1] != fan_in:
         raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {shape}")
-    if bias is not None:
-        bias = floating(bias)
-        if bias.shape != (fan_out,):
-            raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
-        x, bias = _one_dtype(x, bias)
+    if offset is not None and offset.shape != (fan_out,):
+        raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {offset.shape}")
     ### BEGIN SOLUTION
-    rows = x.data if x.ndim == 2 else x.data.reshape(math.prod(x.shape[:-1]), fan_in)
-    out = rows @ weight.data
-    if bias is not None:
-        out += bias.data
-    if x.ndim != 2:
-        out = out.reshape(*x.shape[:-1], fan_out)
+    if len(shape) != 2:
+        rows = rows.reshape(math.prod(shape[:-1]), fan_in)
+    out = rows @ matrix
+    if offset is not None:
+        out += offset
+    if len(shape) != 2:
+        out = out.reshape(*shape[:-1], fan_out)
     ### END SOLUTION
-    return result(out, "linear", x, weight) if bias is None else result(out, "linear", x, weight, bias)
+    return result(out, "linear", *inputs)
 
 
 # %%

@@ -58,7 +58,7 @@ import numpy as np
 
 from tinytorch.core.autograd import Function, unbroadcast
 from tinytorch.core.layers import Linear, Module, _positive
-from tinytorch.core.tensor import Tensor, broadcast_shape, floating, from_numpy, generator, pair, result
+from tinytorch.core.tensor import Tensor, broadcast_shape, floating, floats, from_numpy, generator, result
 
 # %%
 import time
@@ -188,13 +188,13 @@ single step of training. Such a row should come out as zeros: nothing seen, noth
 </details>
 <details><summary>Hint 2</summary>
 
-A sum over the last axis is a product with a vector of ones, and several times faster that way:
-`scores @ np.ones_like(scores, shape=scores.shape[-1:])`.
+A sum over the last axis is a product with a vector of ones, and several times faster that way: `np.vecdot` of `scores`
+and `np.ones_like(scores, shape=scores.shape[-1:])`, with `keepdims=True` again.
 </details>
 <details><summary>Hint 3</summary>
 
-`total += total == 0` adds 1 exactly where the total is 0. Divide once per row (`1 / total`) and multiply the rows with
-it; a new axis at the end makes it fit.
+The largest share is e^0 = 1 before it is divided, so every total is 1 or more, but for the 0 of rows that were all `-inf`:
+`np.maximum(total, 1)` is 1 there, and changes nothing else.
 </details>
 """
 
@@ -206,9 +206,8 @@ def _share(scores):
     ### BEGIN SOLUTION
     scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     np.exp(scores, out=scores)
-    total = scores @ np.ones_like(scores, shape=scores.shape[-1:])  # faster than scores.sum(axis=-1)
-    total += total == 0
-    scores *= (1 / total)[..., None]
+    total = np.vecdot(scores, np.ones_like(scores, shape=scores.shape[-1:]), keepdims=True)  # faster than sum
+    scores /= np.maximum(total, 1)  # the largest is e^0, so the sum is 1 at least, or 0 where all were -inf
     ### END SOLUTION
 
 
@@ -386,16 +385,15 @@ batch and heads without building it in full.
 # %% nbgrader={"grade": false, "grade_id": "attention-forward", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _check(q, k, v, causal, dropout):
-    if min(q.ndim, k.ndim, v.ndim) < 2:
-        raise ValueError(f"attention needs q, k, v of shape (..., T, D), got {q.shape}, {k.shape}, {v.shape}")
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"attention compares queries with keys and needs one width, got q {q.shape}, k {k.shape}")
-    if k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"attention needs a value for every key, got k {k.shape}, v {v.shape}")
-    if causal and k.shape[-2] < q.shape[-2]:
-        raise ValueError(
-            f"causal attention needs at least as many keys as queries, got {k.shape[-2]} and {q.shape[-2]}"
-        )
+    """q, k, v are the shapes."""
+    if min(len(q), len(k), len(v)) < 2:
+        raise ValueError(f"attention needs q, k, v of shape (..., T, D), got {q}, {k}, {v}")
+    if q[-1] != k[-1]:
+        raise ValueError(f"attention compares queries with keys and needs one width, got q {q}, k {k}")
+    if k[-2] != v[-2]:
+        raise ValueError(f"attention needs a value for every key, got k {k}, v {v}")
+    if causal and k[-2] < q[-2]:
+        raise ValueError(f"causal attention needs at least as many keys as queries, got {k[-2]} and {q[-2]}")
     if not 0 <= dropout <= 1:
         raise ValueError(f"attention needs a dropout 0 <= p <= 1, got {dropout}")
 
@@ -428,23 +426,21 @@ def scaled_dot_product_attention(
     dropout, are there to be looked at: read-only, without history; no gradient flows through them.
     A float mask that requires a gradient, such as a learned bias, gets one. (Vaswani et al. 2017, section 3.2.1)
     """
-    q, k = pair("attention", floating(q), floating(k), broadcast=False)
-    q, v = pair("attention", q, floating(v), broadcast=False)
-    q, k = pair("attention", q, k, broadcast=False)
-    _check(q, k, v, causal, dropout)
-    T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
-    lead = broadcast_shape("attention", q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    inputs = [q, k, v]
+    q, k, v = inputs = floats(q, k, v)
+    shapes = q.shape, k.shape, v.shape
+    _check(*shapes, causal, dropout)
+    (T, D), S = shapes[0][-2:], shapes[1][-2]
+    lead = broadcast_shape("attention", *(shape[:-2] for shape in shapes))
     if mask is not None:
         mask = _mask(mask)
         if broadcast_shape("attention's mask", mask.shape, (*lead, T, S)) != (*lead, T, S):
             raise ValueError(f"attention's mask must broadcast to the scores {(*lead, T, S)}, got shape {mask.shape}")
         if mask.requires_grad:
-            inputs.append(mask)
+            inputs += (mask,)
     bias = _bias(mask, causal, T, S, q.dtype)
     scale = 1 / math.sqrt(D)
     ### BEGIN SOLUTION
-    weights = (q.data * scale) @ k.data.swapaxes(-1, -2)
+    weights = (q.data * scale) @ k.data.mT
     if bias is not None:
         weights += bias
     _share(weights)
@@ -765,11 +761,12 @@ their way.
 </details>
 <details><summary>Hint 2</summary>
 
-After the reshape, `qkv[..., i, :, :]` takes queries, keys or values; then axes -3 (T) and -2 (heads) change places.
+After the reshape the axes are `..., T, 3, heads, D`. One `permute` makes them `3, ..., heads, T, D`; count from the number n
+of axes of x, where T is axis n - 2.
 </details>
 <details><summary>Hint 3</summary>
 
-`heads` can return a tuple made by a generator over `range(3)`. In `forward` it is the same swap again, then
+A tensor can be walked over along its first axis, so `tuple` makes the three of it. In `forward` swap axes -3 and -2, then
 `reshape(x.shape)`, then `self.out_proj`.
 </details>
 """
@@ -808,8 +805,8 @@ class MultiHeadAttention(Module):
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x (..., T, E), each (..., heads, T, D)."""
         ### BEGIN SOLUTION
-        qkv = self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.embed_dim // self.num_heads)
-        return tuple(qkv[..., i, :, :].swapaxes(-3, -2) for i in range(3))
+        n, qkv = x.ndim, self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.head_dim)
+        return tuple(qkv.permute(n - 1, *range(n - 2), n, n - 2, n + 1))
         ### END SOLUTION
 
     def forward(self, x: Tensor, mask=None, causal: bool = False, cache=None) -> Tensor:

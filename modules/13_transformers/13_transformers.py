@@ -60,7 +60,7 @@ from tinytorch.core.activations import gelu
 from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import Function
 from tinytorch.core.layers import Dropout, Linear, Module, _positive, linear
-from tinytorch.core.tensor import Tensor, astype, floating, generator, ones, result, zeros
+from tinytorch.core.tensor import Tensor, floats, generator, ones, result, zeros
 from tinytorch.text.embeddings import EmbeddingLayer
 
 # %%
@@ -150,40 +150,59 @@ def _norm_inputs(op, x, eps, *parameters):
     """x (..., E) and its parameters (E,) as floating tensors of one dtype."""
     if not eps > 0:
         raise ValueError(f"{op} needs eps > 0, got {eps}")
-    x, *parameters = tensors = [floating(x), *map(floating, parameters)]
+    x, *parameters = tensors = floats(x, *parameters)
+    shape = x.shape
     for p in parameters:
-        if x.ndim == 0 or p.shape != x.shape[-1:]:
-            raise ValueError(f"{op} of width {p.size} needs inputs (..., {p.size}), got {x.shape}")
-    dtypes = {tensor.dtype for tensor in tensors}
-    return tensors if len(dtypes) == 1 else [astype(tensor, np.result_type(*dtypes)) for tensor in tensors]
+        if not shape or p.shape != shape[-1:]:
+            raise ValueError(f"{op} of width {p.size} needs inputs (..., {p.size}), got {shape}")
+    return tensors
 
 
 # %% [markdown]
 """
-**Write the heart of `layer_norm`.** For one block of rows: `normal` is a view of the output, so everything happens in
-place. Fill it with the rows minus their means. The variance of each row is the sum of its squares divided by E (use
-`np.vecdot`, the product of each row with a row, which makes no array of squares). Store `1 / sqrt(variance + eps)` in `scale[block]`. Then
-multiply by the scale of each row, multiply by the weight, add the bias.
+**Write the heart of `_normalise`**, for one block of rows x. `out` is a view of the output, so everything happens in place.
+Fill it with the rows minus their means. The variance of each row is the sum of its `squares` divided by E (for the sum use
+`np.vecdot`, the product of each row with a row, which makes no array of squares). The scale of a row is `1 / sqrt(variance +
+eps)`; written as `sqrt(E / (squares + E * eps))` it needs one operation less. Multiply by it, by the weight, and add the
+bias.
 
 `layer_norm([2.0, 4.0, 4.0, 10.0], np.ones(4), np.zeros(4))` is `[-1, -0.3333, -0.3333, 1.6667]`.
 
 <details><summary>Hint 1</summary>
 
-`np.subtract(a, b, out=normal)` writes a - b into `normal`. One number per row is a column: `mean[block, None]`.
+`np.subtract(a, b, out=out)` writes a - b into `out`. `mean` has one number per row, as a column (n, 1).
 </details>
 <details><summary>Hint 2</summary>
 
-With both operands `normal`, `vecdot` is the sum of squares of each row. `eps` goes inside the root.
+With both operands `out`, `vecdot` is the sum of squares of each row; with `keepdims=True` it is a column, too. `eps` goes
+inside the root.
 </details>
 <details><summary>Hint 3</summary>
 
-The last three lines are `*=`, `*=` and `+=` on `normal`: with `scale[block, None]`, `weight.data` and `bias.data`.
+The last three lines are `*=`, `*=` and `+=` on `out`: with `scale`, `weight` and `bias`.
 </details>
 """
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformers-layer-norm", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
+def _normalise(x, weight, bias, eps, out):
+    """Fill `out` with the rows of x (n, E), each with mean 0 and variance 1, times weight (E,) plus bias (E,); returns
+    mean and scale of each row, both (n, 1).
+    """
+    E = len(weight)
+    mean = np.vecdot(x, np.full_like(weight, 1 / max(E, 1)), keepdims=True)  # faster than x.mean(axis=1)
+    ### BEGIN SOLUTION
+    np.subtract(x, mean, out=out)
+    squares = np.vecdot(out, out, keepdims=True)
+    scale = np.sqrt(E / (squares + E * eps))
+    out *= scale
+    out *= weight
+    out += bias
+    ### END SOLUTION
+    return mean, scale
+
+
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Every vector shifted to mean 0 and scaled to variance 1; then each of its numbers times a weight, plus a bias.
 
@@ -194,24 +213,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     Raises ValueError where the widths differ. (Ba et al. 2016)
     """
     x, weight, bias = _norm_inputs("layer_norm", x, eps, weight, bias)
-    E = x.shape[-1]
-    rows = x.data.reshape(-1, E)
-    out = np.empty_like(x.data, order="C")
-    out_rows = out.reshape(-1, E)
-    ones = np.ones_like(rows, shape=E)
-    mean, scale = np.empty_like(rows, shape=(2, len(rows)))
-    for block in _row_blocks(len(rows), E):
-        normal = out_rows[block]
-        mean[block] = np.vecdot(rows[block], ones) / E  # faster than rows[block].mean(axis=1)
-        ### BEGIN SOLUTION
-        np.subtract(rows[block], mean[block, None], out=normal)
-        variance = np.vecdot(normal, normal) / E
-        scale[block] = 1 / np.sqrt(variance + eps)
-        normal *= scale[block, None]
-        normal *= weight.data
-        normal += bias.data
-        ### END SOLUTION
-    return result(out, "layer_norm", x, weight, bias, mean=mean, scale=scale)
+    data, w, b = x.data, weight.data, bias.data
+    rows = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
+    out = np.empty_like(rows, order="C")
+    if rows.size <= _BLOCK:
+        mean, scale = _normalise(rows, w, b, eps, out)
+    else:
+        moments = [_normalise(rows[block], w, b, eps, out[block]) for block in _row_blocks(*rows.shape)]
+        mean, scale = map(np.concatenate, zip(*moments))
+    return result(out.reshape(data.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
 
 
 # %%
@@ -300,8 +310,8 @@ class LayerNormBackward(Function, op="layer_norm"):
         dx_rows = dx.reshape(-1, E)
         dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block], dx_rows[block]
-            center = rows[block] - mean[block, None]
+            g, r, d = grad[block], scale[block, 0], dx_rows[block]
+            center = rows[block] - mean[block]
             ### BEGIN SOLUTION
             product = g * center  # grad * normal / scale
             dweight += r @ product
@@ -1036,6 +1046,15 @@ def _check_sampling(temperature, top_k, top_p):
         raise ValueError(f"sampling needs 0 < top_p <= 1, or None for all tokens, got {top_p}")
 
 
+def _peaks(logits):
+    """The logits as a float64 array, and the largest number of each row."""
+    logits = np.asarray(logits.data if isinstance(logits, Tensor) else logits, np.float64)
+    peak = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
+        raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
+    return logits, peak
+
+
 def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None):
     """How likely each token is to be drawn: (..., V) logits -> (..., V) float64 array; every row adds up to 1.
 
@@ -1047,10 +1066,7 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
     Raises ValueError for a setting that makes no sense, or a row of logits without a largest number.
     """
     _check_sampling(temperature, top_k, top_p)
-    logits = np.asarray(logits.data if isinstance(logits, Tensor) else logits, np.float64)
-    peak = logits.max(axis=-1, keepdims=True)
-    if not np.isfinite(peak).all():
-        raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
+    logits, peak = _peaks(logits)
     if temperature == 0:
         p = np.zeros_like(logits)
         np.put_along_axis(p, logits.argmax(axis=-1, keepdims=True), 1, axis=-1)
@@ -1125,9 +1141,10 @@ be hit that way.
 #| export models.sampling
 def sample(logits, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, rng=None):
     """One token for every row of logits: (..., V) -> (...) integers, drawn as `token_probabilities` says."""
-    p = token_probabilities(logits, temperature, top_k, top_p)
     if temperature == 0:
-        return p.argmax(axis=-1)
+        _check_sampling(temperature, top_k, top_p)
+        return _peaks(logits)[0].argmax(axis=-1)
+    p = token_probabilities(logits, temperature, top_k, top_p)
     ### BEGIN SOLUTION
     heights = p.cumsum(axis=-1)
     mark = generator(rng).random((*p.shape[:-1], 1)) * heights[..., -1:]
@@ -1219,7 +1236,7 @@ because between two tokens the caller's code runs.
 **Write the loop of `_continue`.** Under `_evaluating(layers)`, the features are those of `tokens` without a cache, else
 those of `unread` with it; the logits are the head of the last place. Outside of it: `last` is a `sample` with
 `settings` and `rng`, except in rows that are `done`, which keep their `last`. Yield a copy. A row is done if its last
-token is among `stops`; if all are, return. Now only `last` is unread, as a column; and it is appended to `tokens`, of
+token is among `stops`, if there are any; if all are done, return. Now only `last` is unread, as a column; and it is appended to `tokens`, of
 which the last `limit` columns are kept.
 
 <details><summary>Hint 1</summary>
@@ -1297,9 +1314,10 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
             logits = model.head(x[:, -1])
         last = np.where(done, last, sample(logits, *settings, rng))
         yield last.copy()
-        done = np.isin(last, stops)  # for ever: a text that has ended repeats its last token
-        if done.all():
-            return
+        if len(stops):
+            done = np.isin(last, stops)  # for ever: a text that has ended repeats its last token
+            if done.all():
+                return
         unread = last[:, None]
         tokens = np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]
         ### END SOLUTION

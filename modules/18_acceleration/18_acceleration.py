@@ -78,8 +78,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytorch.core.autograd import Function
-from tinytorch.core.layers import _one_dtype, _positive
-from tinytorch.core.tensor import Tensor, floating, result
+from tinytorch.core.layers import _positive
+from tinytorch.core.tensor import Tensor, floats, result
 from tinytorch.profiling.profiler import Latency, _check_runs, _latency
 
 # %%
@@ -1174,7 +1174,7 @@ def swiglu(gate: Tensor, x: Tensor, threads: int | None = None) -> Tensor:
     gate, x   of one shape: nothing is broadcast
     threads   see `num_threads`; for the way back as well
     """
-    gate, x = _one_dtype(floating(gate), floating(x))
+    gate, x = floats(gate, x)
     if gate.shape != x.shape:
         raise ValueError(f"swiglu needs a gate for every number of x, got gate {gate.shape} and x {x.shape}")
     threads = num_threads(threads)

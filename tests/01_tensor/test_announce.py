@@ -13,6 +13,7 @@ HELPERS = {
     *("Tensor", "tensor", "as_array", "as_tensor", "astype", "from_numpy", "floating", "pair", "power", "result"),
     *("broadcast_shape", "normalize_axes", "generator", "manual_seed", "get_recorder", "set_recorder"),
     "set_observer",
+    "floats",
     *("zeros", "ones", "full", "eye", "arange", "linspace", "rand", "randn", "randint"),
 }
 OPERATORS = {

@@ -5,7 +5,7 @@ import pytest
 
 from support.checks import assert_close
 from tinytorch.core import tensor as T
-from tinytorch.core.tensor import Tensor, astype, floating, from_numpy
+from tinytorch.core.tensor import Tensor, astype, floating, floats, from_numpy
 
 BOOLEAN = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "any", "all"}
 PLACES = {"argmax", "argmin"}
@@ -181,3 +181,28 @@ def test_astype_and_floating():
     assert_close(floating(Tensor([1, 2])), np.array([1, 2], np.float32))
     assert_close(floating([True]), np.array([1], np.float32))
     assert floating(Tensor([1.0], dtype=np.float64)).dtype == np.float64
+
+
+def test_floats_of_one_dtype_are_left_as_they_are():
+    x, y = Tensor([1.0]), Tensor([[2.0]])
+    a, b = floats(x, y)
+    assert a is x
+    assert b is y
+
+
+@pytest.mark.parametrize(
+    ("inputs", "dtype"),
+    [
+        (([1, 2], Tensor([3, 4])), np.float32),
+        ((Tensor([1.0]), [True], 2), np.float32),
+        ((Tensor([1.0], dtype=np.float16), Tensor([2.0])), np.float32),
+        ((Tensor([1.0]), Tensor([2.0], dtype=np.float64), Tensor([3.0])), np.float64),
+        ((Tensor([1]), Tensor([2])), np.float32),
+        ((np.ones(2),), np.float32),
+    ],
+)
+def test_floats_are_as_wide_as_the_widest(inputs, dtype):
+    made = floats(*inputs)
+    assert [x.dtype for x in made] == [dtype] * len(inputs)
+    for x, given in zip(made, inputs):
+        assert_close(x, np.asarray(getattr(given, "data", given), dtype))

@@ -111,14 +111,16 @@ def silu(x: Tensor) -> Tensor:
 
 def _gelu(x, out, gate):
     """Fill `gate` with sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3), and `out` with x * gate; all are arrays."""
-    np.clip(x, -_FAR, _FAR, out=out)  # further out the gate stays what it is, and x^3 would overflow
-    np.multiply(out, out, out=gate)
-    gate *= 0.044715
-    gate += 1
-    gate *= out
-    gate *= 2 * math.sqrt(2 / math.pi)
-    _gate(gate, gate)
+    c = 2 * math.sqrt(2 / math.pi)
     np.maximum(x, -_FAR, out=out)  # 0 * -inf is not a number, 0 * -1000 is 0
+    with np.errstate(over="ignore"):  # where x^3 or e^-2u are infinite, the gate is 1 or 0, as it should be
+        np.multiply(out, out, out=gate)
+        gate *= -0.044715 * c
+        gate -= c
+        gate *= out  # now -2 u
+        np.exp(gate, out=gate)
+    gate += 1
+    np.reciprocal(gate, out=gate)
     out *= gate
 
 

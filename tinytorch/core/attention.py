@@ -11,16 +11,15 @@ import numpy as np
 
 from tinytorch.core.autograd import Function, unbroadcast
 from tinytorch.core.layers import Linear, Module, _positive
-from tinytorch.core.tensor import Tensor, broadcast_shape, floating, from_numpy, generator, pair, result
+from tinytorch.core.tensor import Tensor, broadcast_shape, floating, floats, from_numpy, generator, result
 
 
 def _share(scores):
     """Turn every row of the array `scores` into shares that add up to 1, in place; rows of -inf into zeros."""
     scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     np.exp(scores, out=scores)
-    total = scores @ np.ones_like(scores, shape=scores.shape[-1:])  # faster than scores.sum(axis=-1)
-    total += total == 0
-    scores *= (1 / total)[..., None]
+    total = np.vecdot(scores, np.ones_like(scores, shape=scores.shape[-1:]), keepdims=True)  # faster than sum
+    scores /= np.maximum(total, 1)  # the largest is e^0, so the sum is 1 at least, or 0 where all were -inf
 
 
 def causal_mask(T: int, S: int | None = None) -> Tensor:
@@ -66,16 +65,15 @@ def _bias(mask, causal, T, S, dtype):
 
 
 def _check(q, k, v, causal, dropout):
-    if min(q.ndim, k.ndim, v.ndim) < 2:
-        raise ValueError(f"attention needs q, k, v of shape (..., T, D), got {q.shape}, {k.shape}, {v.shape}")
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"attention compares queries with keys and needs one width, got q {q.shape}, k {k.shape}")
-    if k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"attention needs a value for every key, got k {k.shape}, v {v.shape}")
-    if causal and k.shape[-2] < q.shape[-2]:
-        raise ValueError(
-            f"causal attention needs at least as many keys as queries, got {k.shape[-2]} and {q.shape[-2]}"
-        )
+    """q, k, v are the shapes."""
+    if min(len(q), len(k), len(v)) < 2:
+        raise ValueError(f"attention needs q, k, v of shape (..., T, D), got {q}, {k}, {v}")
+    if q[-1] != k[-1]:
+        raise ValueError(f"attention compares queries with keys and needs one width, got q {q}, k {k}")
+    if k[-2] != v[-2]:
+        raise ValueError(f"attention needs a value for every key, got k {k}, v {v}")
+    if causal and k[-2] < q[-2]:
+        raise ValueError(f"causal attention needs at least as many keys as queries, got {k[-2]} and {q[-2]}")
     if not 0 <= dropout <= 1:
         raise ValueError(f"attention needs a dropout 0 <= p <= 1, got {dropout}")
 
@@ -108,22 +106,20 @@ def scaled_dot_product_attention(
     dropout, are there to be looked at: read-only, without history; no gradient flows through them.
     A float mask that requires a gradient, such as a learned bias, gets one. (Vaswani et al. 2017, section 3.2.1)
     """
-    q, k = pair("attention", floating(q), floating(k), broadcast=False)
-    q, v = pair("attention", q, floating(v), broadcast=False)
-    q, k = pair("attention", q, k, broadcast=False)
-    _check(q, k, v, causal, dropout)
-    T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
-    lead = broadcast_shape("attention", q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    inputs = [q, k, v]
+    q, k, v = inputs = floats(q, k, v)
+    shapes = q.shape, k.shape, v.shape
+    _check(*shapes, causal, dropout)
+    (T, D), S = shapes[0][-2:], shapes[1][-2]
+    lead = broadcast_shape("attention", *(shape[:-2] for shape in shapes))
     if mask is not None:
         mask = _mask(mask)
         if broadcast_shape("attention's mask", mask.shape, (*lead, T, S)) != (*lead, T, S):
             raise ValueError(f"attention's mask must broadcast to the scores {(*lead, T, S)}, got shape {mask.shape}")
         if mask.requires_grad:
-            inputs.append(mask)
+            inputs += (mask,)
     bias = _bias(mask, causal, T, S, q.dtype)
     scale = 1 / math.sqrt(D)
-    weights = (q.data * scale) @ k.data.swapaxes(-1, -2)
+    weights = (q.data * scale) @ k.data.mT
     if bias is not None:
         weights += bias
     _share(weights)
@@ -190,8 +186,8 @@ class MultiHeadAttention(Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x (..., T, E), each (..., heads, T, D)."""
-        qkv = self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.embed_dim // self.num_heads)
-        return tuple(qkv[..., i, :, :].swapaxes(-3, -2) for i in range(3))
+        n, qkv = x.ndim, self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.head_dim)
+        return tuple(qkv.permute(n - 1, *range(n - 2), n, n - 2, n + 1))
 
     def forward(self, x: Tensor, mask=None, causal: bool = False, cache=None) -> Tensor:
         """(..., T, E) -> (..., T, E)

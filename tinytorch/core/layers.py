@@ -14,15 +14,7 @@ import reprlib
 
 import numpy as np
 
-from tinytorch.core.tensor import Tensor, astype, flatten, floating, generator, result
-
-
-def _one_dtype(a, b):
-    """Two tensors in the wider of their dtypes."""
-    if a.dtype == b.dtype:
-        return a, b
-    dtype = np.result_type(a.dtype, b.dtype)
-    return astype(a, dtype), astype(b, dtype)
+from tinytorch.core.tensor import Tensor, flatten, floating, floats, generator, result
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,24 +27,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises ValueError where the shapes do not fit.
     """
-    x, weight = _one_dtype(floating(x), floating(weight))
-    if weight.ndim != 2:
-        raise ValueError(f"linear needs a weight (in, out), got shape {weight.shape}")
-    shape, (fan_in, fan_out) = x.shape, weight.shape
+    inputs = floats(x, weight) if bias is None else floats(x, weight, bias)
+    rows, matrix, offset = inputs[0].data, inputs[1].data, None if bias is None else inputs[2].data
+    if matrix.ndim != 2:
+        raise ValueError(f"linear needs a weight (in, out), got shape {matrix.shape}")
+    shape, (fan_in, fan_out) = rows.shape, matrix.shape
     if not shape or shape[-1] != fan_in:
         raise ValueError(f"Linear({fan_in}, {fan_out}) needs inputs (..., {fan_in}), got {shape}")
-    if bias is not None:
-        bias = floating(bias)
-        if bias.shape != (fan_out,):
-            raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {bias.shape}")
-        x, bias = _one_dtype(x, bias)
-    rows = x.data if x.ndim == 2 else x.data.reshape(math.prod(x.shape[:-1]), fan_in)
-    out = rows @ weight.data
-    if bias is not None:
-        out += bias.data
-    if x.ndim != 2:
-        out = out.reshape(*x.shape[:-1], fan_out)
-    return result(out, "linear", x, weight) if bias is None else result(out, "linear", x, weight, bias)
+    if offset is not None and offset.shape != (fan_out,):
+        raise ValueError(f"Linear({fan_in}, {fan_out}) needs a bias ({fan_out},), got {offset.shape}")
+    if len(shape) != 2:
+        rows = rows.reshape(math.prod(shape[:-1]), fan_in)
+    out = rows @ matrix
+    if offset is not None:
+        out += offset
+    if len(shape) != 2:
+        out = out.reshape(*shape[:-1], fan_out)
+    return result(out, "linear", *inputs)
 
 
 def _fans(shape):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinytorch.core.autograd import Function
 from tinytorch.core.layers import Module, kaiming_uniform
-from tinytorch.core.tensor import Tensor, astype, floating, from_numpy, generator, result
+from tinytorch.core.tensor import Tensor, astype, floating, floats, from_numpy, generator, result
 
 
 def _stops(length, kernel, stride=1, padding=0, dilation=1):
@@ -216,9 +216,7 @@ _AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
 
 def _operands(op, axes, x, weight, bias):
     """Images, kernels and bias as floating tensors of one dtype, with the right number of axes."""
-    tensors = [floating(x), floating(weight)] + ([] if bias is None else [floating(bias)])
-    dtype = np.result_type(*(tensor.dtype for tensor in tensors))
-    x, weight, *bias = (astype(tensor, dtype) for tensor in tensors)
+    x, weight, *bias = floats(x, weight) if bias is None else floats(x, weight, bias)
     if x.ndim != axes + 2:
         advice = "; for a single one use x.unsqueeze(0)" if x.ndim == axes + 1 else ""
         raise ValueError(f"{op} needs inputs {_AXES[axes]}, got shape {x.shape}{advice}")

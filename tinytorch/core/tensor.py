@@ -14,7 +14,7 @@ import weakref
 from operator import attrgetter
 
 import numpy as np
-from numpy import generic
+from numpy import generic, ndarray
 
 
 def _number_dtype(who, dtype):
@@ -78,9 +78,10 @@ def _note_write(array):
 
 
 def _get_data(self):
-    if isinstance(self._data, generic):
-        self._data = np.asarray(self._data)
-    return self._data
+    data = self._data
+    if type(data) is not ndarray and isinstance(data, generic):
+        data = self._data = np.asarray(data)
+    return data
 
 
 def _set_data(self, array):
@@ -151,21 +152,10 @@ class Tensor:
 
     # What it is
 
-    @property
-    def shape(self):
-        return self._data.shape
-
-    @property
-    def ndim(self):
-        return self._data.ndim
-
-    @property
-    def size(self):
-        return self._data.size
-
-    @property
-    def dtype(self):
-        return self._data.dtype
+    shape = property(attrgetter("_data.shape"), doc="The length of every axis, as a tuple.")
+    ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
+    size = property(attrgetter("_data.size"), doc="The number of elements.")
+    dtype = property(attrgetter("_data.dtype"), doc="The NumPy dtype.")
 
     @property
     def T(self):
@@ -728,6 +718,23 @@ def floating(x) -> Tensor:
     return x if x.dtype.kind == "f" else astype(x, np.float32)
 
 
+def floats(*inputs) -> tuple[Tensor, ...]:
+    """The inputs as floating tensors of one dtype, the widest of theirs; integers and booleans count as float32."""
+    dtype = None
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            break
+        dtype = dtype or x._data.dtype
+        if x._data.dtype is not dtype:
+            break
+    else:
+        if dtype.kind == "f":  # as nearly always: nothing to convert
+            return inputs
+    tensors = [floating(x) for x in inputs]
+    dtype = np.result_type(*(x.dtype for x in tensors))
+    return tuple(astype(x, dtype) for x in tensors)
+
+
 def _common_dtype(a, b):
     """Floats win over integers and never widen because of them; otherwise as NumPy promotes, integers to integers."""
     if (a.kind == "f") != (b.kind == "f"):
@@ -924,6 +931,8 @@ def normalize_axes(op: str, x: Tensor, axis: _Axes) -> tuple | None:
     if axis is None:
         return None
     axes, ndim = [], x.ndim
+    if type(axis) is int and -ndim <= axis < ndim:  # the most frequent case, without the loop
+        return (axis % ndim,)
     for i in axis if isinstance(axis, (tuple, list)) else (axis,):
         try:
             i = operator.index(i)
@@ -1063,7 +1072,7 @@ def reshape(x: Tensor, *shape) -> Tensor:
         known = math.prod(n for n in shape if n != -1)
         rest = x.size // known if known else 0
         shape = tuple(rest if n == -1 else n for n in shape)
-    if any(n < 0 for n in shape) or math.prod(shape) != x.size:
+    if (shape and sorted(shape)[0] < 0) or math.prod(shape) != x.size:
         raise ValueError(f"reshape needs a shape of {x.size} elements for a tensor of shape {x.shape}, got {shape}")
     return result(x.data.reshape(shape), "reshape", x)
 

@@ -42,6 +42,15 @@ def _check_sampling(temperature, top_k, top_p):
         raise ValueError(f"sampling needs 0 < top_p <= 1, or None for all tokens, got {top_p}")
 
 
+def _peaks(logits):
+    """The logits as a float64 array, and the largest number of each row."""
+    logits = np.asarray(logits.data if isinstance(logits, Tensor) else logits, np.float64)
+    peak = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
+        raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
+    return logits, peak
+
+
 def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None):
     """How likely each token is to be drawn: (..., V) logits -> (..., V) float64 array; every row adds up to 1.
 
@@ -53,10 +62,7 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
     Raises ValueError for a setting that makes no sense, or a row of logits without a largest number.
     """
     _check_sampling(temperature, top_k, top_p)
-    logits = np.asarray(logits.data if isinstance(logits, Tensor) else logits, np.float64)
-    peak = logits.max(axis=-1, keepdims=True)
-    if not np.isfinite(peak).all():
-        raise ValueError("sampling needs logits that are numbers; these hold NaN or infinity, so the model is broken")
+    logits, peak = _peaks(logits)
     if temperature == 0:
         p = np.zeros_like(logits)
         np.put_along_axis(p, logits.argmax(axis=-1, keepdims=True), 1, axis=-1)
@@ -81,9 +87,10 @@ def token_probabilities(logits, temperature: float = 1.0, top_k: int | None = No
 
 def sample(logits, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, rng=None):
     """One token for every row of logits: (..., V) -> (...) integers, drawn as `token_probabilities` says."""
-    p = token_probabilities(logits, temperature, top_k, top_p)
     if temperature == 0:
-        return p.argmax(axis=-1)
+        _check_sampling(temperature, top_k, top_p)
+        return _peaks(logits)[0].argmax(axis=-1)
+    p = token_probabilities(logits, temperature, top_k, top_p)
     heights = p.cumsum(axis=-1)
     mark = generator(rng).random((*p.shape[:-1], 1)) * heights[..., -1:]
     return (heights <= mark).sum(axis=-1)
@@ -166,9 +173,10 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
             logits = model.head(x[:, -1])
         last = np.where(done, last, sample(logits, *settings, rng))
         yield last.copy()
-        done = np.isin(last, stops)  # for ever: a text that has ended repeats its last token
-        if done.all():
-            return
+        if len(stops):
+            done = np.isin(last, stops)  # for ever: a text that has ended repeats its last token
+            if done.all():
+                return
         unread = last[:, None]
         tokens = np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]
 
