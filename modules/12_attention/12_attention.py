@@ -58,7 +58,7 @@ import numpy as np
 
 from tinytorch.core.autograd import Function, unbroadcast
 from tinytorch.core.layers import Linear, Module, _positive
-from tinytorch.core.tensor import Tensor, broadcast_shape, floating, floats, from_numpy, generator, result
+from tinytorch.core.tensor import Tensor, broadcast_shape, filled, floating, floats, from_numpy, generator, result
 
 # %%
 import time
@@ -189,7 +189,7 @@ single step of training. Such a row should come out as zeros: nothing seen, noth
 <details><summary>Hint 2</summary>
 
 A sum over the last axis is a product with a vector of ones, and several times faster that way: `np.vecdot` of `scores`
-and `np.ones_like(scores, shape=scores.shape[-1:])`, with `keepdims=True` again.
+and `filled(scores.shape[-1], 1, scores)` (that many ones), with `keepdims=True` again.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -206,7 +206,7 @@ def _share(scores):
     ### BEGIN SOLUTION
     scores -= scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
     np.exp(scores, out=scores)
-    total = np.vecdot(scores, np.ones_like(scores, shape=scores.shape[-1:]), keepdims=True)  # faster than sum
+    total = np.vecdot(scores, filled(scores.shape[-1], 1, scores), keepdims=True)  # faster than sum
     scores /= np.maximum(total, 1)  # the largest is e^0, so the sum is 1 at least, or 0 where all were -inf
     ### END SOLUTION
 
@@ -386,7 +386,7 @@ batch and heads without building it in full.
 #| export
 def _check(q, k, v, causal, dropout):
     """q, k, v are the shapes."""
-    if min(len(q), len(k), len(v)) < 2:
+    if len(q) < 2 or len(k) < 2 or len(v) < 2:
         raise ValueError(f"attention needs q, k, v of shape (..., T, D), got {q}, {k}, {v}")
     if q[-1] != k[-1]:
         raise ValueError(f"attention compares queries with keys and needs one width, got q {q}, k {k}")
@@ -427,10 +427,10 @@ def scaled_dot_product_attention(
     A float mask that requires a gradient, such as a learned bias, gets one. (Vaswani et al. 2017, section 3.2.1)
     """
     q, k, v = inputs = floats(q, k, v)
-    shapes = q.shape, k.shape, v.shape
-    _check(*shapes, causal, dropout)
-    (T, D), S = shapes[0][-2:], shapes[1][-2]
-    lead = broadcast_shape("attention", *(shape[:-2] for shape in shapes))
+    ours, theirs, values = q.shape, k.shape, v.shape
+    _check(ours, theirs, values, causal, dropout)
+    (T, D), S = ours[-2:], theirs[-2]
+    lead = broadcast_shape("attention", ours[:-2], theirs[:-2], values[:-2])
     if mask is not None:
         mask = _mask(mask)
         if broadcast_shape("attention's mask", mask.shape, (*lead, T, S)) != (*lead, T, S):
@@ -766,7 +766,7 @@ of axes of x, where T is axis n - 2.
 </details>
 <details><summary>Hint 3</summary>
 
-A tensor can be walked over along its first axis, so `tuple` makes the three of it. In `forward` swap axes -3 and -2, then
+Then index 0 takes the queries, 1 the keys, 2 the values. In `forward` swap axes -3 and -2, then
 `reshape(x.shape)`, then `self.out_proj`.
 </details>
 """
@@ -806,7 +806,8 @@ class MultiHeadAttention(Module):
         """Queries, keys and values of x (..., T, E), each (..., heads, T, D)."""
         ### BEGIN SOLUTION
         n, qkv = x.ndim, self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.head_dim)
-        return tuple(qkv.permute(n - 1, *range(n - 2), n, n - 2, n + 1))
+        qkv = qkv.permute(n - 1, *range(n - 2), n, n - 2, n + 1)
+        return qkv[0], qkv[1], qkv[2]
         ### END SOLUTION
 
     def forward(self, x: Tensor, mask=None, causal: bool = False, cache=None) -> Tensor:

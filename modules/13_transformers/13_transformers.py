@@ -60,7 +60,7 @@ from tinytorch.core.activations import gelu
 from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import Function
 from tinytorch.core.layers import Dropout, Linear, Module, _positive, linear
-from tinytorch.core.tensor import Tensor, floats, generator, ones, result, zeros
+from tinytorch.core.tensor import Tensor, filled, floats, generator, ones, result, zeros
 from tinytorch.text.embeddings import EmbeddingLayer
 
 # %%
@@ -170,7 +170,7 @@ bias.
 
 <details><summary>Hint 1</summary>
 
-`np.subtract(a, b, out=out)` writes a - b into `out`. `mean` has one number per row, as a column (n, 1).
+`np.subtract(a, b, out=out)` writes a - b into `out`. `mean` has one number per row, as a column (..., 1).
 </details>
 <details><summary>Hint 2</summary>
 
@@ -187,11 +187,12 @@ The last three lines are `*=`, `*=` and `+=` on `out`: with `scale`, `weight` an
 # %% nbgrader={"grade": false, "grade_id": "transformers-layer-norm", "locked": false, "points": 0, "schema_version": 3, "solution": true, "task": false}
 #| export
 def _normalise(x, weight, bias, eps, out):
-    """Fill `out` with the rows of x (n, E), each with mean 0 and variance 1, times weight (E,) plus bias (E,); returns
-    mean and scale of each row, both (n, 1).
+    """Fill `out` with the rows of x (..., E), each with mean 0 and variance 1, times weight (E,) plus bias (E,).
+
+    Returns mean and scale of each row, both (..., 1).
     """
     E = len(weight)
-    mean = np.vecdot(x, np.full_like(weight, 1 / max(E, 1)), keepdims=True)  # faster than x.mean(axis=1)
+    mean = np.vecdot(x, filled(E, 1 / max(E, 1), weight), keepdims=True)  # faster than x.mean(axis=-1)
     ### BEGIN SOLUTION
     np.subtract(x, mean, out=out)
     squares = np.vecdot(out, out, keepdims=True)
@@ -213,15 +214,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     Raises ValueError where the widths differ. (Ba et al. 2016)
     """
     x, weight, bias = _norm_inputs("layer_norm", x, eps, weight, bias)
-    data, w, b = x.data, weight.data, bias.data
-    rows = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
-    out = np.empty_like(rows, order="C")
-    if rows.size <= _BLOCK:
-        mean, scale = _normalise(rows, w, b, eps, out)
+    data, w, b = x._data, weight._data, bias._data
+    out = np.empty_like(data, order="C")
+    if data.size <= _BLOCK:
+        mean, scale = _normalise(data, w, b, eps, out)
     else:
-        moments = [_normalise(rows[block], w, b, eps, out[block]) for block in _row_blocks(*rows.shape)]
+        rows, out_rows = data.reshape(-1, len(w)), out.reshape(-1, len(w))
+        moments = [_normalise(rows[block], w, b, eps, out_rows[block]) for block in _row_blocks(*rows.shape)]
         mean, scale = map(np.concatenate, zip(*moments))
-    return result(out.reshape(data.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
+    return result(out, "layer_norm", x, weight, bias, mean=mean, scale=scale)
 
 
 # %%
@@ -303,14 +304,14 @@ class LayerNormBackward(Function, op="layer_norm"):
 
     def backward(self, grad):
         x, weight, _ = (tensor.data for tensor in self.inputs)
-        mean, scale = self.saved["mean"], self.saved["scale"]
+        mean, scale = self.saved["mean"].reshape(-1, 1), self.saved["scale"].ravel()
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
         dx = np.empty_like(x, order="C")
         dx_rows = dx.reshape(-1, E)
         dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block, 0], dx_rows[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             center = rows[block] - mean[block]
             ### BEGIN SOLUTION
             product = g * center  # grad * normal / scale
@@ -1228,16 +1229,16 @@ tokens. Then every token moves to another place in each step, so cached keys are
 has to go: from there on each token costs a whole window. (Rotary places, which only know distances, do better.)
 
 *The mode.* Dropout must be off and nothing may be recorded, and afterwards everything must be as it was: also if
-something fails, also if somebody stops listening to a stream halfway. `_evaluating` does that, for one token at a time,
-because between two tokens the caller's code runs.
+something fails, also if somebody stops listening to a stream halfway. `_evaluating` does that; for a stream it is done for
+one token at a time, because between two tokens the caller's code runs.
 
 *The end.* In a batch, texts end at different moments. One that has met its stop token repeats it until all have.
 
-**Write the loop of `_continue`.** Under `_evaluating(layers)`, the features are those of `tokens` without a cache, else
-those of `unread` with it; the logits are the head of the last place. Outside of it: `last` is a `sample` with
+**Write the loop of `_continue`**, whose callers see to the mode. The features are those of `tokens` without a cache, else
+those of `unread` with it; the logits are the head of the last place; `last` is a `sample` of them with
 `settings` and `rng`, except in rows that are `done`, which keep their `last`. Yield a copy. A row is done if its last
-token is among `stops`, if there are any; if all are done, return. Now only `last` is unread, as a column; and it is appended to `tokens`, of
-which the last `limit` columns are kept.
+token is among `stops`, if there are any; if all are done, return. Now only `last` is unread, as a column; and it is appended
+to `tokens`, of which the last `limit` columns are kept.
 
 <details><summary>Hint 1</summary>
 
@@ -1281,6 +1282,10 @@ def _stops(stop, vocab_size):
     return _token_array("generate's stop", [stop] if isinstance(stop, (int, np.integer)) else stop, vocab_size)
 
 
+def _layers(model):
+    return [layer for layer in model.modules() if isinstance(layer, Module)]
+
+
 @contextlib.contextmanager
 def _evaluating(layers):
     """No recording, and no dropout in `layers`; afterwards each is in the mode it was in."""
@@ -1296,8 +1301,7 @@ def _evaluating(layers):
 
 
 def _continue(model, tokens, count, settings, stops, rng, use_cache):
-    """The tokens (N,) that follow `tokens` (N, T), one place after the other."""
-    layers = [layer for layer in model.modules() if isinstance(layer, Module)]
+    """The tokens (N,) that follow `tokens` (N, T), one place after the other; to be walked under `_evaluating`."""
     limit = model.max_seq_len
     tokens = unread = tokens[:, -limit:]
     cache = None
@@ -1309,9 +1313,8 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
         if cache is not None and len(cache[0]) + unread.shape[1] > limit:
             cache = None  # the window moves on, and with it the place of every token
         ### BEGIN SOLUTION
-        with _evaluating(layers):
-            x = model.features(tokens) if cache is None else model.features(unread, cache)
-            logits = model.head(x[:, -1])
+        x = model.features(tokens) if cache is None else model.features(unread, cache)
+        logits = model.head(x[:, -1])
         last = np.where(done, last, sample(logits, *settings, rng))
         yield last.copy()
         if len(stops):
@@ -1321,6 +1324,17 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
         unread = last[:, None]
         tokens = np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]
         ### END SOLUTION
+
+
+def _start(model, prompt, count, temperature, top_k, top_p, stop, rng, use_cache):
+    """What `_continue` yields for these arguments, once they are checked; and whether the prompt is a single text."""
+    tokens = _prompts(prompt, model.vocab_size)
+    if count != 0:
+        _positive("generate", "max_new_tokens", count)
+    _check_sampling(temperature, top_k, top_p)
+    stops, settings = _stops(stop, model.vocab_size), (temperature, top_k, top_p)
+    found = _continue(model, tokens, count, settings, stops, generator(rng), use_cache)
+    return found, np.ndim(prompt.data if isinstance(prompt, Tensor) else prompt) == 1
 
 
 def stream(
@@ -1346,14 +1360,18 @@ def stream(
     All is checked before anything is computed. Between two tokens the model is in the mode it was in, and recording
     goes on as before.
     """
-    tokens = _prompts(prompt, model.vocab_size)
-    if max_new_tokens != 0:
-        _positive("generate", "max_new_tokens", max_new_tokens)
-    _check_sampling(temperature, top_k, top_p)
-    stops, settings = _stops(stop, model.vocab_size), (temperature, top_k, top_p)
-    found = _continue(model, tokens, max_new_tokens, settings, stops, generator(rng), use_cache)
-    single = np.ndim(prompt.data if isinstance(prompt, Tensor) else prompt) == 1
-    return (int(last[0]) for last in found) if single else found
+    found, single = _start(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache)
+    layers = _layers(model)
+
+    def one_by_one():
+        while True:
+            with _evaluating(layers):
+                last = next(found, None)
+            if last is None:
+                return
+            yield int(last[0]) if single else last
+
+    return one_by_one()
 
 
 def generate(
@@ -1371,10 +1389,13 @@ def generate(
 
     All arguments as for `stream`. A text that stops earlier than others of its batch repeats its last token.
     """
-    new = list(stream(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache))
+    found, single = _start(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache)
+    with _evaluating(_layers(model)):
+        new = list(found)
     tokens = as_array(prompt)
     if new:
-        tokens = np.concatenate([tokens, np.stack(new, axis=-1)], axis=-1)
+        new = np.stack(new, axis=-1)
+        tokens = np.concatenate([tokens, new[0] if single else new], axis=-1)
     if isinstance(prompt, Tensor):
         return from_numpy(tokens)
     return tokens if isinstance(prompt, np.ndarray) else tokens.tolist()

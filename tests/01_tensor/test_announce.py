@@ -12,8 +12,7 @@ from tinytorch.core.tensor import Tensor, from_numpy, get_recorder, result, set_
 HELPERS = {
     *("Tensor", "tensor", "as_array", "as_tensor", "astype", "from_numpy", "floating", "pair", "power", "result"),
     *("broadcast_shape", "normalize_axes", "generator", "manual_seed", "get_recorder", "set_recorder"),
-    "set_observer",
-    "floats",
+    *("set_observer", "floats", "filled"),
     *("zeros", "ones", "full", "eye", "arange", "linspace", "rand", "randn", "randint"),
 }
 OPERATORS = {

@@ -5,7 +5,7 @@ import pytest
 
 from support.checks import assert_close
 from tinytorch.core import tensor as T
-from tinytorch.core.tensor import Tensor, astype, floating, floats, from_numpy
+from tinytorch.core.tensor import Tensor, astype, filled, floating, floats, from_numpy
 
 BOOLEAN = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "any", "all"}
 PLACES = {"argmax", "argmin"}
@@ -206,3 +206,18 @@ def test_floats_are_as_wide_as_the_widest(inputs, dtype):
     assert [x.dtype for x in made] == [dtype] * len(inputs)
     for x, given in zip(made, inputs):
         assert_close(x, np.asarray(getattr(given, "data", given), dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_filled_has_the_dtype_of_its_model(dtype):
+    row = filled(3, 0.5, np.zeros((2, 2), dtype))
+    assert_close(row, np.full(3, 0.5, dtype))
+    assert row.dtype == dtype
+
+
+def test_filled_is_shared_and_nobody_can_write_to_it():
+    like = np.zeros(2, np.float32)
+    row = filled(4, 1, like)
+    assert filled(4, 1, like) is row
+    with pytest.raises(ValueError, match="read-only"):
+        row += 1

@@ -7,6 +7,7 @@ that builds the graph for gradients; nothing in this file knows about gradients.
 same functions.
 """
 
+import functools
 import itertools
 import math
 import operator
@@ -733,6 +734,21 @@ def floats(*inputs) -> tuple[Tensor, ...]:
     tensors = [floating(x) for x in inputs]
     dtype = np.result_type(*(x.dtype for x in tensors))
     return tuple(astype(x, dtype) for x in tensors)
+
+
+@functools.lru_cache(maxsize=64)
+def _filled(n, value, dtype):
+    row = np.full(n, value, dtype)
+    row.flags.writeable = False
+    return row
+
+
+def filled(n: int, value: float, like):
+    """`value` n times, in the dtype of the array `like` and of its kind.
+
+    Not to be written to: whoever asks for the same gets the same array.
+    """
+    return _filled(n, value, like.dtype) if type(like) is ndarray else np.full_like(like, value, shape=n)
 
 
 def _common_dtype(a, b):

@@ -141,6 +141,10 @@ def _stops(stop, vocab_size):
     return _token_array("generate's stop", [stop] if isinstance(stop, (int, np.integer)) else stop, vocab_size)
 
 
+def _layers(model):
+    return [layer for layer in model.modules() if isinstance(layer, Module)]
+
+
 @contextlib.contextmanager
 def _evaluating(layers):
     """No recording, and no dropout in `layers`; afterwards each is in the mode it was in."""
@@ -156,8 +160,7 @@ def _evaluating(layers):
 
 
 def _continue(model, tokens, count, settings, stops, rng, use_cache):
-    """The tokens (N,) that follow `tokens` (N, T), one place after the other."""
-    layers = [layer for layer in model.modules() if isinstance(layer, Module)]
+    """The tokens (N,) that follow `tokens` (N, T), one place after the other; to be walked under `_evaluating`."""
     limit = model.max_seq_len
     tokens = unread = tokens[:, -limit:]
     cache = None
@@ -168,9 +171,8 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
     for _ in range(count):
         if cache is not None and len(cache[0]) + unread.shape[1] > limit:
             cache = None  # the window moves on, and with it the place of every token
-        with _evaluating(layers):
-            x = model.features(tokens) if cache is None else model.features(unread, cache)
-            logits = model.head(x[:, -1])
+        x = model.features(tokens) if cache is None else model.features(unread, cache)
+        logits = model.head(x[:, -1])
         last = np.where(done, last, sample(logits, *settings, rng))
         yield last.copy()
         if len(stops):
@@ -179,6 +181,17 @@ def _continue(model, tokens, count, settings, stops, rng, use_cache):
                 return
         unread = last[:, None]
         tokens = np.concatenate([tokens, last[:, None]], axis=1)[:, -limit:]
+
+
+def _start(model, prompt, count, temperature, top_k, top_p, stop, rng, use_cache):
+    """What `_continue` yields for these arguments, once they are checked; and whether the prompt is a single text."""
+    tokens = _prompts(prompt, model.vocab_size)
+    if count != 0:
+        _positive("generate", "max_new_tokens", count)
+    _check_sampling(temperature, top_k, top_p)
+    stops, settings = _stops(stop, model.vocab_size), (temperature, top_k, top_p)
+    found = _continue(model, tokens, count, settings, stops, generator(rng), use_cache)
+    return found, np.ndim(prompt.data if isinstance(prompt, Tensor) else prompt) == 1
 
 
 def stream(
@@ -204,14 +217,18 @@ def stream(
     All is checked before anything is computed. Between two tokens the model is in the mode it was in, and recording
     goes on as before.
     """
-    tokens = _prompts(prompt, model.vocab_size)
-    if max_new_tokens != 0:
-        _positive("generate", "max_new_tokens", max_new_tokens)
-    _check_sampling(temperature, top_k, top_p)
-    stops, settings = _stops(stop, model.vocab_size), (temperature, top_k, top_p)
-    found = _continue(model, tokens, max_new_tokens, settings, stops, generator(rng), use_cache)
-    single = np.ndim(prompt.data if isinstance(prompt, Tensor) else prompt) == 1
-    return (int(last[0]) for last in found) if single else found
+    found, single = _start(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache)
+    layers = _layers(model)
+
+    def one_by_one():
+        while True:
+            with _evaluating(layers):
+                last = next(found, None)
+            if last is None:
+                return
+            yield int(last[0]) if single else last
+
+    return one_by_one()
 
 
 def generate(
@@ -229,10 +246,13 @@ def generate(
 
     All arguments as for `stream`. A text that stops earlier than others of its batch repeats its last token.
     """
-    new = list(stream(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache))
+    found, single = _start(model, prompt, max_new_tokens, temperature, top_k, top_p, stop, rng, use_cache)
+    with _evaluating(_layers(model)):
+        new = list(found)
     tokens = as_array(prompt)
     if new:
-        tokens = np.concatenate([tokens, np.stack(new, axis=-1)], axis=-1)
+        new = np.stack(new, axis=-1)
+        tokens = np.concatenate([tokens, new[0] if single else new], axis=-1)
     if isinstance(prompt, Tensor):
         return from_numpy(tokens)
     return tokens if isinstance(prompt, np.ndarray) else tokens.tolist()

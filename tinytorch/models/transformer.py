@@ -16,7 +16,7 @@ from tinytorch.core.activations import gelu
 from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import Function
 from tinytorch.core.layers import Dropout, Linear, Module, _positive, linear
-from tinytorch.core.tensor import Tensor, floats, generator, ones, result, zeros
+from tinytorch.core.tensor import Tensor, filled, floats, generator, ones, result, zeros
 from tinytorch.models.sampling import _token_array, generate, stream
 from tinytorch.text.embeddings import EmbeddingLayer
 
@@ -42,11 +42,12 @@ def _norm_inputs(op, x, eps, *parameters):
 
 
 def _normalise(x, weight, bias, eps, out):
-    """Fill `out` with the rows of x (n, E), each with mean 0 and variance 1, times weight (E,) plus bias (E,); returns
-    mean and scale of each row, both (n, 1).
+    """Fill `out` with the rows of x (..., E), each with mean 0 and variance 1, times weight (E,) plus bias (E,).
+
+    Returns mean and scale of each row, both (..., 1).
     """
     E = len(weight)
-    mean = np.vecdot(x, np.full_like(weight, 1 / max(E, 1)), keepdims=True)  # faster than x.mean(axis=1)
+    mean = np.vecdot(x, filled(E, 1 / max(E, 1), weight), keepdims=True)  # faster than x.mean(axis=-1)
     np.subtract(x, mean, out=out)
     squares = np.vecdot(out, out, keepdims=True)
     scale = np.sqrt(E / (squares + E * eps))
@@ -66,15 +67,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     Raises ValueError where the widths differ. (Ba et al. 2016)
     """
     x, weight, bias = _norm_inputs("layer_norm", x, eps, weight, bias)
-    data, w, b = x.data, weight.data, bias.data
-    rows = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
-    out = np.empty_like(rows, order="C")
-    if rows.size <= _BLOCK:
-        mean, scale = _normalise(rows, w, b, eps, out)
+    data, w, b = x._data, weight._data, bias._data
+    out = np.empty_like(data, order="C")
+    if data.size <= _BLOCK:
+        mean, scale = _normalise(data, w, b, eps, out)
     else:
-        moments = [_normalise(rows[block], w, b, eps, out[block]) for block in _row_blocks(*rows.shape)]
+        rows, out_rows = data.reshape(-1, len(w)), out.reshape(-1, len(w))
+        moments = [_normalise(rows[block], w, b, eps, out_rows[block]) for block in _row_blocks(*rows.shape)]
         mean, scale = map(np.concatenate, zip(*moments))
-    return result(out.reshape(data.shape), "layer_norm", x, weight, bias, mean=mean, scale=scale)
+    return result(out, "layer_norm", x, weight, bias, mean=mean, scale=scale)
 
 
 class LayerNormBackward(Function, op="layer_norm"):
@@ -87,14 +88,14 @@ class LayerNormBackward(Function, op="layer_norm"):
 
     def backward(self, grad):
         x, weight, _ = (tensor.data for tensor in self.inputs)
-        mean, scale = self.saved["mean"], self.saved["scale"]
+        mean, scale = self.saved["mean"].reshape(-1, 1), self.saved["scale"].ravel()
         E = x.shape[-1]
         rows, grad = x.reshape(-1, E), grad.reshape(-1, E)
         dx = np.empty_like(x, order="C")
         dx_rows = dx.reshape(-1, E)
         dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
         for block in _row_blocks(len(rows), E):
-            g, r, d = grad[block], scale[block, 0], dx_rows[block]
+            g, r, d = grad[block], scale[block], dx_rows[block]
             center = rows[block] - mean[block]
             product = g * center  # grad * normal / scale
             dweight += r @ product
