@@ -433,8 +433,8 @@ At x = 1: u = 0.7979 * 1.0447 = 0.8336, the gate is sigmoid(1.667) = 0.8412, and
 
 The far ends again. At -inf the gate is 0, and `0 * -inf` is not a number, though the answer should be 0. Beyond -1000
 the gate is 0 anyhow, so replacing everything below -1000 by -1000 changes no result: `0 * -1000` is 0. That is the
-constant `_FAR`. For gelu there is also `x^3`, which overflows at 7e12 in float32. It may: the gate of infinity is 1, as it
-is out there.
+constant `_FAR`. For gelu there is also `x^3`, which overflows at 7e12 in float32. It may: the gate of infinity is 1, as
+it is out there.
 
 Why save the gate and not the output? Because the rule in module 05 needs it: the slope of `x * gate` is
 `gate + x * (slope of the gate)`, and the slope of the gate follows from the gate itself.
@@ -532,10 +532,10 @@ def silu(x: Tensor) -> Tensor:
    -2 u  =  -c * (x + 0.044715 x^3)  =  x * (-0.044715 c * x * x - c)
 ```
 
-which is written that way for speed: never `x**3`, for NumPy's general power is many times slower than two products (measured
-below), and with the minus among the constants no pass over the array is spent on it. Work inside the two arrays: `gate`
-holds one thing after the other until it is the gate, and then `out` is multiplied by it. All up to the exponential goes
-under `np.errstate`, as in `_gate`.
+which is written that way for speed: never `x**3`, for NumPy's general power is many times slower than two products
+(measured below), and with the minus among the constants no pass over the array is spent on it. Work inside the two
+arrays: `gate` holds one thing after the other until it is the gate, and then `out` is multiplied by it. All up to the
+exponential goes under `np.errstate`, as in `_gate`.
 
 `gelu(Tensor([-1.0, 0.0, 1.0]))` is `Tensor([-0.1588, 0., 0.8412])`.
 

@@ -93,8 +93,8 @@ And inputs with more axes, such as `(batch, time, features)`, are flattened into
 what the machine is best at.
 
 **Write the heart of `linear`.** The arguments are checked and have one dtype: `rows` is the array of x, of any `shape`,
-`matrix` that of the weight, `offset` that of the bias or None. Make `rows` a matrix with `fan_in` columns unless it is one;
-multiply; add the offset in place if there is one; give `out` its leading axes back.
+`matrix` that of the weight, `offset` that of the bias or None. Make `rows` a matrix with `fan_in` columns unless it is
+one; multiply; add the offset in place if there is one; give `out` its leading axes back.
 
 `linear(Tensor([[1.0, 0.0, 2.0]]), weight, bias)` with the numbers above is `Tensor([[13., -1.]])`; an x of shape
 `(8, 5, 3)` gives `(8, 5, 2)`.
@@ -106,11 +106,13 @@ multiply; add the offset in place if there is one; give `out` its leading axes b
 </details>
 <details><summary>Hint 2</summary>
 
-Multiply `rows` by `matrix` (`rows.dot(matrix)` is a little faster than `@` where there is a single row); adding `offset` to the result in place adds the same numbers to every row.
+Multiply `rows` by `matrix` (`rows.dot(matrix)` is a little faster than `@` where there is a single row); adding
+`offset` to the result in place adds the same numbers to every row.
 </details>
 <details><summary>Hint 3</summary>
 
-The way back is `out.reshape(*lead, fan_out)` with `lead = shape[:-1]`. For a vector x of shape `(3,)` that is `(2,)`: right as well.
+The way back is `out.reshape(*lead, fan_out)` with `lead = shape[:-1]`. For a vector x of shape `(3,)` that is `(2,)`:
+right as well.
 </details>
 """
 

@@ -691,8 +691,8 @@ For the two rows above the losses are `[0.4076, 1.0986]`.
 
 <details><summary>Hint 1</summary>
 
-x may be the caller's own array: write nothing into it. `_shifted(x, 1)` is a new array, and you need it twice: `np.exp` with
-`out=exps` for the sums, and its entries of the true classes for the losses.
+x may be the caller's own array: write nothing into it. `_shifted(x, 1)` is a new array, and you need it twice: `np.exp`
+with `out=exps` for the sums, and its entries of the true classes for the losses.
 </details>
 <details><summary>Hint 2</summary>
 

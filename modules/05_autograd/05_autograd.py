@@ -401,9 +401,9 @@ shipped that bug many times. Ours is an error at the moment of the operation.
 
 **Write `record`.** Mark every input that requires a gradient as `_used` (changing it in place will be refused from then
 on). If there is none, return. Look up the rule of `op` in `Function.rules`. If there is one, mark `out` as requiring a
-gradient, and hang an instance of the rule on it, made from the inputs and what was saved. Without a rule a floating result
-is an error: raise NotImplementedError that names the operation. Any other result, of a comparison or of `argmax`, has no
-slope and needs no rule.
+gradient, and hang an instance of the rule on it, made from the inputs and what was saved. Without a rule a floating
+result is an error: raise NotImplementedError that names the operation. Any other result, of a comparison or of
+`argmax`, has no slope and needs no rule.
 
 With a = 2 (a leaf that requires a gradient) and b = 3: after `out = a * b`, `out._requires_grad` is True and
 `out._grad_fn` is a `MulBackward` with `inputs` (a, b). After `b * b` neither is there.
@@ -2091,10 +2091,10 @@ here belong to someone else. `AddBackward` hands one and the same array to both 
    the rule of out     x += g       y -> g        x has 2, as it should; y is handed the same array, and has 2, not 1
 ```
 
-So the first array that arrives is stored as it is, and not touched. When a second one comes, make the sum as a new array.
-That one is ours, and nobody else's: note the key in the set `own`. A third gradient, and all that follow, are added to
-it in place. (Arrays of embeddings and of shared weights are large, and may get many.) If the sum is a NumPy number, and of
-arrays of shape () it is one, it cannot be changed in place: then nothing is noted.
+So the first array that arrives is stored as it is, and not touched. When a second one comes, make the sum as a new
+array. That one is ours, and nobody else's: note the key in the set `own`. A third gradient, and all that follow, are
+added to it in place. (Arrays of embeddings and of shared weights are large, and may get many.) If the sum is a NumPy
+number, and of arrays of shape () it is one, it cannot be changed in place: then nothing is noted.
 
 And as soon as a rule has run, it lets go of its inputs and saved arrays (given). With them goes, if nobody else holds
 it, all that lies behind: **memory shrinks while backward walks.**
@@ -2119,8 +2119,8 @@ For `x = [1, 2]`, `y = [3, 4]` and `L = ((x + y) + x).sum()`: x has `[2, 2]`, y 
 </details>
 <details><summary>Hint 3</summary>
 
-Three branches: nothing so far (store); `key in own` (in place); neither (store the sum of both, and add the key to `own`
-if the type of the sum is `ndarray`).
+Three branches: nothing so far (store); an array, and `key in own` (in place); neither (store the sum of both, and add
+the key to `own` if the type of the sum is `ndarray`).
 </details>
 """
 
@@ -2171,7 +2171,7 @@ def _gradients(root, order, seed, keep=()):
             so_far = grads.get(key)
             if so_far is None:
                 grads[key] = dx
-            elif key in own:
+            elif kind is ndarray and key in own:
                 so_far += dx
             else:
                 grads[key] = total = so_far + dx

@@ -360,16 +360,23 @@ thousand: the first layer's and the last layer's, those of common words and of r
 divides each weight's step by the size its gradients usually have:
 
 ```
-   m  <-  0.9   m + 0.1   g          the average gradient, lately           (which way, on average)
-   v  <-  0.999 v + 0.001 g^2        the average squared gradient, lately   (how large, usually)
-   p  <-  p - lr * m / sqrt(v)
+   p  <-  p - lr * (average gradient, lately) / sqrt(average squared gradient, lately)
+                    which way, on average             how large, usually
 ```
 
-If g is always 0.001, then `m / sqrt(v)` is 1. If it is always 1000, it is 1 as well: **the step is about `lr` long,
-whatever the scale of the loss.** If g flips its sign all the time, m is close to 0 and v is not: the step is short,
-as it should be when nobody knows the way.
+If g is always 0.001, the fraction is 1. If it is always 1000, it is 1 as well: **the step is about `lr` long, whatever
+the scale of the loss.** If g flips its sign all the time, the average is close to 0 and that of the squares is not: the
+step is short, as it should be when nobody knows the way.
 
-One flaw. Both averages start at 0 and need time to warm up. Put in the first gradient, say 4:
+"Lately" means that a gradient counts less with every step: 0.9 times as much in the first average, 0.999 times in the
+second. The paper keeps both averages as they are:
+
+```
+   m  <-  0.9   m + 0.1   g
+   v  <-  0.999 v + 0.001 g^2
+```
+
+One flaw. They start at 0 and need time to warm up. Put in the first gradient, say 4:
 
 ```
    m = 0.1   * 4   = 0.4           ten times too small
@@ -377,8 +384,8 @@ One flaw. Both averages start at 0 and need time to warm up. Put in the first gr
    m / sqrt(v) = 3.16              so the first step would be three times too long
 ```
 
-The averages are too small by a factor that is known: after t steps the weights of all gradients seen add up to
-`1 - 0.9^t` instead of 1. Divide by it:
+They are too small by a factor that is known: after t steps the weights of all gradients seen add up to `1 - 0.9^t`
+instead of 1. Divide by it:
 
 ```
    m / (1 - 0.9^1)   = 0.4 / 0.1     = 4
@@ -391,7 +398,7 @@ That is the bias correction. It is left out surprisingly often, and the model st
 
 # %%
 def naive_adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    """The new p, m and v, as Algorithm 1 of the paper writes them."""
+    """The new p, m and v, as Algorithm 1 of the paper writes them: m and v are averages."""
     g = g + weight_decay * p
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
@@ -407,27 +414,38 @@ for gradient in (1e-4, 4.0, 1e6):
 
 # %% [markdown]
 """
-**Write `adam_update`**: the same in place. `m` and `v` are changed where they are, `g` is only read, and everything
+There is a shorter way to the same numbers, with neither a factor 0.1 nor a correction: keep *sums*, and divide by what
+their weights add up to when an average is wanted.
+
+```
+   m  <-  0.9   m + g              g_t + 0.9 g_(t-1) + 0.81 g_(t-2) + ...
+   v  <-  0.999 v + g^2
+   weights of m:  1 + 0.9 + ... + 0.9^(t-1)  =  (1 - 0.9^t) / (1 - 0.9)          1 at first, 10 in the end
+```
+
+Such an m is what the velocity was above, and it saves two passes of thirteen.
+
+**Write `adam_update`** with sums, in place. `m` and `v` are changed where they are, `g` is only read, and everything
 else happens in `s` and `t`. Three groups of lines:
 
 1. if there is weight decay, `g + weight_decay * p` in `t`, called `g` from here on;
-2. m and v. `0.9 m + 0.1 g` is the same as `m + 0.1 (g - m)`, which needs one pass less: subtract into `s`, scale `s`,
-   add it to m. For v: square into `s`, scale `s`, scale v, add;
-3. the step. Both corrections are plain numbers, so no array need be divided by them. With `root = sqrt(1 - beta2^step)`
-   multiply numerator and denominator by `root`, and one pass is saved (the paper mentions it at the end of section 2):
+2. m and v: each is scaled by its beta, then g is added to m, and its square, made in `s`, to v;
+3. the step. What the weights of both add up to, `ones` and `twos`, are plain numbers, so no array need be divided by
+   them. With `root = sqrt(twos)` multiply numerator and denominator by `root`, and one pass is saved (the paper
+   mentions it at the end of section 2):
 
 ```
-        m / (1 - beta1^step)               root            m
-   lr * --------------------  =  lr * -------------- * ------------------
-          sqrt(v) / root + eps        1 - beta1^step    sqrt(v) + eps * root
+             m / ones                 root           m
+   lr * --------------------  =  lr * ---- * --------------------
+        sqrt(v) / root + eps          ones   sqrt(v) + eps * root
 ```
 
-With `p = [1]`, `g = [4]`, `m = v = [0]`, `step=1` and `lr=0.1`: m becomes 0.4, v 0.016, p 0.9.
+With `p = [1]`, `g = [4]`, `m = v = [0]`, `step=1` and `lr=0.1`: m becomes 4, v 16, p 0.9.
 
 <details><summary>Hint 1</summary>
 
-For m: `np.subtract` with `out=s`, then two in-place lines, one on `s` and one on `m`. For v begin with `np.multiply`
-of g by itself; `g**2` would be a new array.
+`*=` and `+=` change m and v where they are. The square is `np.multiply` of g by itself with `out=s`; `g**2` would be a new
+array.
 </details>
 <details><summary>Hint 2</summary>
 
@@ -437,7 +455,7 @@ float64, and one of those makes NumPy compute in float64.) Then `s` gets `eps` t
 <details><summary>Hint 3</summary>
 
 What remains is `np.divide` of m by `s`, into `s`; a scaling of `s` by one number, the fraction that stands before the
-dot in the formula, times `lr`; and a subtraction from `p`.
+last one in the formula, times `lr`; and a subtraction from `p`.
 </details>
 """
 
@@ -448,34 +466,33 @@ def adam_update(p, g, m, v, scratch, step, lr, betas=(0.9, 0.999), eps=1e-8, wei
     """One step of Adam, in place:
 
         g = g + weight_decay * p
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g^2
-        p = p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+        m = beta1 * m + g
+        v = beta2 * v + g^2
+        p = p - lr * (m / ones) / (sqrt(v / twos) + eps)        ones = (1 - beta1^step) / (1 - beta1), twos likewise
 
     p, m, v  (n,)  changed in place
     g        (n,)  only read
     scratch  two arrays (n,) to compute in
     step     how many steps this is, from 1
 
-    Kingma & Ba 2015, Algorithm 1; the divisions by 1 - beta^step undo that m and v started at 0.
+    Kingma & Ba 2015, Algorithm 1, whose m and v, and PyTorch's, are 1 - beta times these sums: then each is an average
+    but for the factor 1 - beta^step. What the weights of a sum add up to, `ones` and `twos`, is both at once.
     """
     s, t = scratch
     beta1, beta2 = betas
     ### BEGIN SOLUTION
     if weight_decay:
         g = np.add(g, np.multiply(p, weight_decay, out=t), out=t)
-    np.subtract(g, m, out=s)
-    s *= 1 - beta1
-    m += s
-    np.multiply(g, g, out=s)
-    s *= 1 - beta2
+    m *= beta1
+    m += g
     v *= beta2
-    v += s
-    root = math.sqrt(1 - beta2**step)
+    v += np.multiply(g, g, out=s)
+    ones, twos = (1 - beta1**step) / (1 - beta1), (1 - beta2**step) / (1 - beta2)
+    root = math.sqrt(twos)
     np.sqrt(v, out=s)
     s += eps * root
     np.divide(m, s, out=s)
-    s *= lr * root / (1 - beta1**step)
+    s *= lr * root / ones
     p -= s
     ### END SOLUTION
 
@@ -1225,7 +1242,7 @@ for name, function in {
 
 # %% [markdown]
 """
-Adam reads p, g, m and v and writes p, m and v: seven times 4 bytes for every weight, and some thirteen operations on
+Adam reads p, g, m and v and writes p, m and v: seven times 4 bytes for every weight, and some eleven operations on
 them. A processor core can do several operations per byte that it fetches. So a step takes as long as its 28 bytes per
 weight take to travel, and the only thing worth optimizing is how often they travel.
 

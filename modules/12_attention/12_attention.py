@@ -193,8 +193,8 @@ and `filled(scores.shape[-1], 1, scores)` (that many ones), with `keepdims=True`
 </details>
 <details><summary>Hint 3</summary>
 
-The largest share is e^0 = 1 before it is divided, so every total is 1 or more, but for the 0 of rows that were all `-inf`:
-`np.maximum(total, 1)` is 1 there, and changes nothing else.
+The largest share is e^0 = 1 before it is divided, so every total is 1 or more, but for the 0 of rows that were all
+`-inf`: `np.maximum(total, 1)` is 1 there, and changes nothing else.
 </details>
 """
 
@@ -761,8 +761,8 @@ their way.
 </details>
 <details><summary>Hint 2</summary>
 
-After the reshape the axes are `..., T, 3, heads, D`. One `permute` makes them `3, ..., heads, T, D`; count from the number n
-of axes of x, where T is axis n - 2.
+After the reshape the axes are `..., T, 3, heads, D`. One `permute` makes them `3, ..., heads, T, D`; count from the
+number n of axes of x, where T is axis n - 2.
 </details>
 <details><summary>Hint 3</summary>
 

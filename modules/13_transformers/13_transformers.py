@@ -160,11 +160,11 @@ def _norm_inputs(op, x, eps, *parameters):
 
 # %% [markdown]
 """
-**Write the heart of `_normalise`**, for one block of rows x. `out` is a view of the output, so everything happens in place.
-Fill it with the rows minus their means. The variance of each row is the sum of its `squares` divided by E (for the sum use
-`np.vecdot`, the product of each row with a row, which makes no array of squares). The scale of a row is `1 / sqrt(variance +
-eps)`; written as `sqrt(E / (squares + E * eps))` it needs one operation less. Multiply by it, by the weight, and add the
-bias.
+**Write the heart of `_normalise`**, for one block of rows x. `out` is a view of the output, so everything happens in
+place. Fill it with the rows minus their means. The variance of each row is the sum of its `squares` divided by E (for
+the sum use `np.vecdot`, the product of each row with a row, which makes no array of squares). The scale of a row is `1
+/ sqrt(variance + eps)`; written as `sqrt(E / (squares + E * eps))` it needs one operation less. Multiply by it, by the
+weight, and add the bias.
 
 `layer_norm([2.0, 4.0, 4.0, 10.0], np.ones(4), np.zeros(4))` is `[-1, -0.3333, -0.3333, 1.6667]`.
 
@@ -174,8 +174,8 @@ bias.
 </details>
 <details><summary>Hint 2</summary>
 
-With both operands `out`, `vecdot` is the sum of squares of each row; with `keepdims=True` it is a column, too. `eps` goes
-inside the root.
+With both operands `out`, `vecdot` is the sum of squares of each row; with `keepdims=True` it is a column, too. `eps`
+goes inside the root.
 </details>
 <details><summary>Hint 3</summary>
 
@@ -192,7 +192,7 @@ def _normalise(x, weight, bias, eps, out):
     Returns mean and scale of each row, both (..., 1).
     """
     E = len(weight)
-    mean = np.vecdot(x, filled(E, 1 / max(E, 1), weight), keepdims=True)  # faster than x.mean(axis=-1)
+    mean = np.vecdot(x, filled(E, 1, weight), keepdims=True) / E  # faster than x.mean(axis=-1)
     ### BEGIN SOLUTION
     np.subtract(x, mean, out=out)
     squares = np.vecdot(out, out, keepdims=True)
@@ -1229,16 +1229,16 @@ tokens. Then every token moves to another place in each step, so cached keys are
 has to go: from there on each token costs a whole window. (Rotary places, which only know distances, do better.)
 
 *The mode.* Dropout must be off and nothing may be recorded, and afterwards everything must be as it was: also if
-something fails, also if somebody stops listening to a stream halfway. `_evaluating` does that; for a stream it is done for
-one token at a time, because between two tokens the caller's code runs.
+something fails, also if somebody stops listening to a stream halfway. `_evaluating` does that; for a stream it is done
+for one token at a time, because between two tokens the caller's code runs.
 
 *The end.* In a batch, texts end at different moments. One that has met its stop token repeats it until all have.
 
-**Write the loop of `_continue`**, whose callers see to the mode. The features are those of `tokens` without a cache, else
-those of `unread` with it; the logits are the head of the last place; `last` is a `sample` of them with
-`settings` and `rng`, except in rows that are `done`, which keep their `last`. Yield a copy. A row is done if its last
-token is among `stops`, if there are any; if all are done, return. Now only `last` is unread, as a column; and it is appended
-to `tokens`, of which the last `limit` columns are kept.
+**Write the loop of `_continue`**, whose callers see to the mode. The features are those of `tokens` without a cache,
+else those of `unread` with it; the logits are the head of the last place; `last` is a `sample` of them with `settings`
+and `rng`, except in rows that are `done`, which keep their `last`. Yield a copy. A row is done if its last token is
+among `stops`, if there are any; if all are done, return. Now only `last` is unread, as a column; and it is appended to
+`tokens`, of which the last `limit` columns are kept.
 
 <details><summary>Hint 1</summary>
 

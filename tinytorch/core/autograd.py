@@ -747,7 +747,7 @@ def _gradients(root, order, seed, keep=()):
             so_far = grads.get(key)
             if so_far is None:
                 grads[key] = dx
-            elif key in own:
+            elif kind is ndarray and key in own:
                 so_far += dx
             else:
                 grads[key] = total = so_far + dx

@@ -59,33 +59,32 @@ def adam_update(p, g, m, v, scratch, step, lr, betas=(0.9, 0.999), eps=1e-8, wei
     """One step of Adam, in place:
 
         g = g + weight_decay * p
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g^2
-        p = p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+        m = beta1 * m + g
+        v = beta2 * v + g^2
+        p = p - lr * (m / ones) / (sqrt(v / twos) + eps)        ones = (1 - beta1^step) / (1 - beta1), twos likewise
 
     p, m, v  (n,)  changed in place
     g        (n,)  only read
     scratch  two arrays (n,) to compute in
     step     how many steps this is, from 1
 
-    Kingma & Ba 2015, Algorithm 1; the divisions by 1 - beta^step undo that m and v started at 0.
+    Kingma & Ba 2015, Algorithm 1, whose m and v, and PyTorch's, are 1 - beta times these sums: then each is an average
+    but for the factor 1 - beta^step. What the weights of a sum add up to, `ones` and `twos`, is both at once.
     """
     s, t = scratch
     beta1, beta2 = betas
     if weight_decay:
         g = np.add(g, np.multiply(p, weight_decay, out=t), out=t)
-    np.subtract(g, m, out=s)
-    s *= 1 - beta1
-    m += s
-    np.multiply(g, g, out=s)
-    s *= 1 - beta2
+    m *= beta1
+    m += g
     v *= beta2
-    v += s
-    root = math.sqrt(1 - beta2**step)
+    v += np.multiply(g, g, out=s)
+    ones, twos = (1 - beta1**step) / (1 - beta1), (1 - beta2**step) / (1 - beta2)
+    root = math.sqrt(twos)
     np.sqrt(v, out=s)
     s += eps * root
     np.divide(m, s, out=s)
-    s *= lr * root / (1 - beta1**step)
+    s *= lr * root / ones
     p -= s
 
 

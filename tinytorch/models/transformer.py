@@ -47,7 +47,7 @@ def _normalise(x, weight, bias, eps, out):
     Returns mean and scale of each row, both (..., 1).
     """
     E = len(weight)
-    mean = np.vecdot(x, filled(E, 1 / max(E, 1), weight), keepdims=True)  # faster than x.mean(axis=-1)
+    mean = np.vecdot(x, filled(E, 1, weight), keepdims=True) / E  # faster than x.mean(axis=-1)
     np.subtract(x, mean, out=out)
     squares = np.vecdot(out, out, keepdims=True)
     scale = np.sqrt(E / (squares + E * eps))
