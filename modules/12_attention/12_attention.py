@@ -767,7 +767,7 @@ number n of axes of x, where T is axis n - 2.
 <details><summary>Hint 3</summary>
 
 Then index 0 takes the queries, 1 the keys, 2 the values. In `forward` swap axes -3 and -2, then
-`reshape(x.shape)`, then `self.out_proj`.
+`flatten(-2)` makes one of the last two, then `self.out_proj`.
 </details>
 """
 
@@ -821,7 +821,7 @@ class MultiHeadAttention(Module):
         """
         x = floating(x)
         if x.ndim < 2 or x.shape[-1] != self.embed_dim:
-            raise ValueError(f"MultiHeadAttention needs x (..., T, {self.embed_dim}), got shape {x.shape}")
+            raise ValueError(f"{type(self).__name__} needs x (..., T, {self.embed_dim}), got shape {x.shape}")
         if mask is not None:
             mask = _mask(mask)
             if mask.ndim == x.ndim > 2:
@@ -834,7 +834,7 @@ class MultiHeadAttention(Module):
         dropout = self.dropout if self.training else 0.0
         out, _ = scaled_dot_product_attention(q, k, v, mask, causal, dropout)
         ### BEGIN SOLUTION
-        return self.out_proj(out.swapaxes(-3, -2).reshape(x.shape))
+        return self.out_proj(out.swapaxes(-3, -2).flatten(-2))
         ### END SOLUTION
 
     def extra_repr(self):

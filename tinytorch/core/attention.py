@@ -201,7 +201,7 @@ class MultiHeadAttention(Module):
         """
         x = floating(x)
         if x.ndim < 2 or x.shape[-1] != self.embed_dim:
-            raise ValueError(f"MultiHeadAttention needs x (..., T, {self.embed_dim}), got shape {x.shape}")
+            raise ValueError(f"{type(self).__name__} needs x (..., T, {self.embed_dim}), got shape {x.shape}")
         if mask is not None:
             mask = _mask(mask)
             if mask.ndim == x.ndim > 2:
@@ -213,7 +213,7 @@ class MultiHeadAttention(Module):
             k, v = cache.append(k, v)
         dropout = self.dropout if self.training else 0.0
         out, _ = scaled_dot_product_attention(q, k, v, mask, causal, dropout)
-        return self.out_proj(out.swapaxes(-3, -2).reshape(x.shape))
+        return self.out_proj(out.swapaxes(-3, -2).flatten(-2))
 
     def extra_repr(self):
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, dropout={self.dropout}"

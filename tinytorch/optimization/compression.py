@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinytorch.core.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh, log_softmax, softmax
-from tinytorch.core.attention import MultiHeadAttention, _mask, scaled_dot_product_attention
+from tinytorch.core.attention import MultiHeadAttention
 from tinytorch.core.autograd import no_grad
 from tinytorch.core.layers import (
     Dropout,
@@ -393,28 +393,6 @@ class PrunedAttention(MultiHeadAttention):
 
     def __init__(self, attention: MultiHeadAttention):
         vars(self).update(vars(attention))
-
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of x (..., T, E), each (..., heads, T, D)."""
-        qkv = self.in_proj(x).reshape(*x.shape[:-1], 3, self.num_heads, self.head_dim)
-        return tuple(qkv[..., i, :, :].swapaxes(-3, -2) for i in range(3))
-
-    def forward(self, x: Tensor, mask=None, causal: bool = False, cache=None) -> Tensor:
-        """(..., T, E) -> (..., T, E); all arguments as for `MultiHeadAttention`."""
-        x = floating(x)
-        if x.ndim < 2 or x.shape[-1] != self.embed_dim:
-            raise ValueError(f"PrunedAttention needs x (..., T, {self.embed_dim}), got shape {x.shape}")
-        if mask is not None:
-            mask = _mask(mask)
-            if mask.ndim == x.ndim > 2:
-                mask = mask.unsqueeze(-3)
-        q, k, v = self.heads(x)
-        if self.rotary is not None:
-            q, k = self.rotary(q, k, 0 if cache is None else len(cache))
-        if cache is not None:
-            k, v = cache.append(k, v)
-        out, _ = scaled_dot_product_attention(q, k, v, mask, causal, self.dropout if self.training else 0.0)
-        return self.out_proj(out.swapaxes(-3, -2).reshape(*x.shape[:-1], self.num_heads * self.head_dim))
 
     def extra_repr(self):
         return f"{super().extra_repr()}, head_dim={self.head_dim}"
