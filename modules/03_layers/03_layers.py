@@ -425,7 +425,7 @@ def _is_layer(thing):
 
 def _is_parameter(thing):
     """A tensor somebody asked gradients for. A frozen one still counts; a mask, a table or a cached result does not."""
-    return isinstance(thing, Tensor) and thing._grad_fn is None and "_requires_grad" in vars(thing)
+    return isinstance(thing, Tensor) and thing._grad_fn is None and thing._asked
 
 
 def _inside(thing):

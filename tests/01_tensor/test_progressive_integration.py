@@ -243,9 +243,11 @@ class TestBackwardIntegration:
         with pytest.raises(ImportError, match="cannot import name 'backward'"):
             ones(2).sum().backward()
 
-    def test_what_module_05_keeps_on_tensors_costs_nothing_before(self):
-        assert vars(ones(2)).keys() == {"_data"}
-        assert vars(ones(2) + 1).keys() - {"_used"} == {"_data"}
+    @pytest.mark.parametrize("make", [lambda: ones(2), lambda: Tensor([1.0]), lambda: ones(2) + 1])
+    def test_what_module_05_keeps_on_tensors_is_empty_before(self, make):
+        x = make()
+        assert vars(x).keys() - {"_used"} == {"_data", "_requires_grad", "_grad_fn"}
+        assert (x._requires_grad, x._grad_fn) == (False, None)
 
     def test_a_recorder_that_fails_is_not_silenced(self):
         def broken(out, op, inputs, saved):

@@ -117,8 +117,7 @@ def _set_requires_grad(self, flag):
         )
     if not flag and self._grad_fn is not None:
         raise RuntimeError("a computed tensor cannot forget its history; use x.detach()")
-    self._requires_grad = bool(flag)
-    self._grad_fn = self._grad_fn  # the class has it, but Python finds faster what lies in the instance
+    self._requires_grad, self._asked = bool(flag), True
 
 
 class Tensor:
@@ -137,6 +136,7 @@ class Tensor:
     grad = None
     _grad_fn = None  # the rule that knows how to send gradients back, if this was computed and tracked
     _requires_grad = False
+    _asked = False  # whether requires_grad was ever set
     _used = False  # some recorded operation has this as an input
     _changes = 0  # how often `data` was replaced or written to
     _changed = 0  # the tick of the last time
@@ -144,6 +144,7 @@ class Tensor:
     def __init__(self, data, requires_grad=False, dtype=None):
         array = as_array(data, dtype)
         self._data = array if array.ndim else array[()]
+        self._requires_grad, self._grad_fn = False, None
         if requires_grad:
             self.requires_grad = True
 
@@ -234,8 +235,8 @@ class Tensor:
         if self._grad_fn is not None:
             raise RuntimeError("only leaf tensors can be deep-copied; detach() this one first")
         out = Tensor(self.data, dtype=self.dtype)
-        if "_requires_grad" in vars(self):  # said of this tensor, be it True or False
-            out._requires_grad = self._requires_grad
+        if self._asked:
+            out.requires_grad = self._requires_grad
         return out
 
     # Gradients (module 05)
@@ -531,10 +532,15 @@ def from_numpy(array) -> Tensor:
 
 _new = Tensor.__new__  # _new(Tensor) is a tensor without its __init__, which would copy and convert
 
+# Python lays out the attributes of all tensors as it finds them in the first few: so the very first has them all.
+_first = _new(Tensor)
+_first._data = _first._requires_grad = _first._grad_fn = _first._used = _first.grad = None
+_first._asked = _first._changes = _first._changed = None
+
 
 def _box(data):
     boxed = _new(Tensor)
-    boxed._data = data
+    boxed._data, boxed._requires_grad, boxed._grad_fn = data, False, None
     return boxed
 
 
@@ -545,7 +551,7 @@ def result(array, op, *inputs, **saved) -> Tensor:
     saved   what a gradient rule will want to know later: axes, masks, intermediate arrays
     """
     out = _new(Tensor)
-    out._data = array
+    out._data, out._requires_grad, out._grad_fn = array, False, None
     if _recorder is not None:
         _recorder(out, op, inputs, saved)
     if _observer is not None:
