@@ -766,8 +766,8 @@ number n of axes of x, where T is axis n - 2.
 </details>
 <details><summary>Hint 3</summary>
 
-Then index 0 takes the queries, 1 the keys, 2 the values. In `forward` swap axes -3 and -2, then
-`flatten(-2)` makes one of the last two, then `self.out_proj`.
+Then index 0 takes the queries, 1 the keys, 2 the values. In `forward` swap axes -3 and -2, make one of the last two by
+`reshape`, then comes `self.out_proj`.
 </details>
 """
 
@@ -834,7 +834,7 @@ class MultiHeadAttention(Module):
         dropout = self.dropout if self.training else 0.0
         out, _ = scaled_dot_product_attention(q, k, v, mask, causal, dropout)
         ### BEGIN SOLUTION
-        return self.out_proj(out.swapaxes(-3, -2).flatten(-2))
+        return self.out_proj(out.swapaxes(-3, -2).reshape(*x.shape[:-1], self.num_heads * self.head_dim))
         ### END SOLUTION
 
     def extra_repr(self):

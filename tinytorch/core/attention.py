@@ -213,7 +213,7 @@ class MultiHeadAttention(Module):
             k, v = cache.append(k, v)
         dropout = self.dropout if self.training else 0.0
         out, _ = scaled_dot_product_attention(q, k, v, mask, causal, dropout)
-        return self.out_proj(out.swapaxes(-3, -2).flatten(-2))
+        return self.out_proj(out.swapaxes(-3, -2).reshape(*x.shape[:-1], self.num_heads * self.head_dim))
 
     def extra_repr(self):
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, dropout={self.dropout}"
