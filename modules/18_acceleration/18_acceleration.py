@@ -1440,6 +1440,40 @@ print("column sums, sum(axis=0) -> 1 @:", speedup(*column_sums))
 
 # %% [markdown]
 """
+All of that is about large arrays. A model that writes a text, token by token, computes with a few hundred numbers at a
+time, and there something else counts: *calls*. NumPy needs about as long for one number as for a hundred, so what is
+saved is not passes over memory but operations, and functions that are written in Python, as `mean` and `var` are inside.
+"""
+
+
+# %%
+def by_mean_and_var():
+    return (row - row.mean(axis=-1, keepdims=True)) / np.sqrt(row.var(axis=-1, keepdims=True) + 1e-5)
+
+
+def by_few_calls():
+    out = np.empty_like(row)
+    transformer._normalise(row, weight, bias, 1e-5, out)
+    return out
+
+
+def a_thousand_times(function, *inputs):
+    def many():
+        for _ in range(1000):
+            out = function(*inputs)
+        return out
+
+    return many
+
+
+row, weight, bias = numbers(1, 128), np.ones(128, np.float32), np.zeros(128, np.float32)
+for n in (1, 100, 10_000):
+    seconds = [_seconds(a_thousand_times(np.add, numbers(n), numbers(n))) for _ in range(5)]
+    print(f"adding {n:6,} numbers takes {1e3 * _latency(seconds).median:.2f} us")
+print("norm of one row, 1,000 times:   ", speedup(a_thousand_times(by_mean_and_var), a_thousand_times(by_few_calls)))
+
+# %% [markdown]
+"""
 And threads? No operation before this lesson uses them, on purpose. Take a whole step instead of one operation: an MLP
 with our gate, as large as in a small language model, forward and backward, with one thread and with all.
 """
