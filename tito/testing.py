@@ -284,9 +284,8 @@ def explain(module, lessons, stage, files, shown, start=None):
     owner = {cell.target: lesson for lesson in lessons.values() for cell in lesson.cells if cell.target}
     ranked = suspects(lessons, files, stage, shown.events, event, shown.blocks, module.slug)
     suspected, proven = named(ranked), None
-    sure = (
-        ranked and ranked[0][0] >= CERTAIN and failure["type"] != "ZeroDivisionError"
-    )  # the 0 may come from elsewhere
+    # Where something was divided by 0, the 0 may come from elsewhere.
+    sure = ranked and ranked[0][0] >= CERTAIN and failure["type"] != "ZeroDivisionError"
     if start and ranked and not sure:
         proven = culprit([blank for _, blank in ranked], files, stage, event, start)
         suspected = [proven] if proven else suspected

@@ -56,7 +56,7 @@ import numpy as np
 
 from tinytorch.core.autograd import Function
 from tinytorch.core.layers import Module, kaiming_uniform
-from tinytorch.core.tensor import Tensor, astype, floating, floats, from_numpy, generator, result
+from tinytorch.core.tensor import Tensor, floating, floats, from_numpy, generator, result
 
 # %%
 import functools
@@ -1496,13 +1496,12 @@ def batch_norm(
         raise ValueError("batch_norm needs running_mean and running_var when it is not training")
     if training and N * S < 2:
         raise ValueError(f"batch_norm needs more than one value per channel to train on, got shape {x.shape}")
-    dtype = np.result_type(x.dtype, weight.dtype, bias.dtype)
-    x, weight, bias = (astype(tensor, dtype) for tensor in (x, weight, bias))
+    x, weight, bias = floats(x, weight, bias)
     values = x.data.reshape(N, C, S)
     out = np.empty_like(values)
     mean, scale = np.empty_like(values, shape=(C, 1)), np.empty_like(values, shape=(C, 1))
     if not training:
-        mean[:, 0], scale[:, 0] = running_mean, (np.asarray(running_var, dtype) + eps) ** -0.5
+        mean[:, 0], scale[:, 0] = running_mean, (np.asarray(running_var, x.dtype) + eps) ** -0.5
     for c in _channel_blocks(N, C, S):
         ### BEGIN SOLUTION
         if training:

@@ -146,10 +146,7 @@ packed = gzip.compress(good, mtime=0)  # else it holds the time, and so would th
         (good + b"\0", "expected 12 bytes of values.*found more"),
         (packed[:-3], "damaged or truncated"),
         (packed[:20], "damaged or truncated"),
-        (
-            packed[:14] + b"\xff\xff\xff\xff" + packed[18:],
-            "damaged or truncated",
-        ),
+        (packed[:14] + b"\xff\xff\xff\xff" + packed[18:], "damaged or truncated"),
         (packed[:-8] + b"\0" * 8, "damaged or truncated"),
         (packed + b"rubbish", "damaged or truncated"),
     ],

@@ -536,6 +536,7 @@ _new = Tensor.__new__  # _new(Tensor) is a tensor without its __init__, which wo
 _first = _new(Tensor)
 _first._data = _first._requires_grad = _first._grad_fn = _first._used = _first.grad = None
 _first._asked = _first._changes = _first._changed = None
+del _first
 
 
 def _box(data):
@@ -731,8 +732,9 @@ def floats(*inputs) -> tuple[Tensor, ...]:
     for x in inputs:
         if not isinstance(x, Tensor):
             break
-        dtype = dtype or x._data.dtype
-        if x._data.dtype is not dtype:
+        if dtype is None:
+            dtype = x._data.dtype
+        elif x._data.dtype is not dtype:
             break
     else:
         if dtype.kind == "f":  # as nearly always: nothing to convert
